@@ -1,0 +1,1 @@
+"""What is remembered: runs, their metrics, scores, verdicts and artifacts, in one SQLite file."""

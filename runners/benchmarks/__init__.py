@@ -1,0 +1,1 @@
+"""The 13 tasks: rows, prompts, stopping, post-processing."""

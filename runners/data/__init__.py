@@ -1,0 +1,1 @@
+"""Chat JSONL to validated records, to a token cache, to packed batches."""

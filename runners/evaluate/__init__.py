@@ -1,0 +1,1 @@
+"""Stored generations to verdicts: languages, sandbox, worker pool, pass@k."""

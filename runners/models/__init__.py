@@ -1,0 +1,1 @@
+"""Load any supported checkpoint: families, conversions, quantization, LoRA."""

@@ -1,0 +1,1 @@
+"""The submission: its names, its checks, its zip."""

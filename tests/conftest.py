@@ -1,0 +1,41 @@
+"""What all tests share: a state folder of their own, and the material beside the project."""
+
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run the exhaustive sweeps too")
+    parser.addoption("--bench", action="store_true", help="run the measurements")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for name, option in (("full", "--full"), ("bench", "--bench")):
+        if not config.getoption(option):
+            skip = pytest.mark.skip(
+                reason=f"runs with {option} (make {'test-full' if name == 'full' else 'bench'})"
+            )
+            for item in items:
+                if name in item.keywords and item.get_closest_marker(name):
+                    item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def mft_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder of the test's own, so that no test sees the person's runs."""
+    home = tmp_path / "mft-home"
+    monkeypatch.setenv("MFT_HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return home
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real benchmarks, tokenizers and goldens beside the project."""
+    folder = PROJECT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared (real benchmarks, tokenizer, goldens), which is not here")
+    return folder
