@@ -1,0 +1,48 @@
+"""What a run brought: scores, verdicts, artifacts and notices."""
+
+from sqlalchemy import Connection, select
+
+from db import tables
+from db.records import ArtifactRecord, NoticeRecord, ScoreRecord, VerdictRecord
+
+
+def scores(connection: Connection, run_id: str) -> list[ScoreRecord]:
+    """The scores of a run, by task."""
+    t = tables.task_score.c
+    rows = connection.execute(
+        select(t.task, t.passed, t.total, t.pass_at_1, t.at)
+        .where(t.run_id == run_id)
+        .order_by(t.task)
+    )
+    return [ScoreRecord(*row) for row in rows]
+
+
+def verdicts(connection: Connection, run_id: str, task: str) -> list[VerdictRecord]:
+    """The verdicts of one task of a run, in question order."""
+    t = tables.verdict.c
+    rows = connection.execute(
+        select(t.index, t.task_id, t.passed, t.status, t.seconds, t.detail)
+        .where(t.run_id == run_id, t.task == task)
+        .order_by(t.index)
+    )
+    return [VerdictRecord(*row) for row in rows]
+
+
+def artifacts(connection: Connection, run_id: str) -> list[ArtifactRecord]:
+    """What a run wrote, oldest first."""
+    t = tables.artifact.c
+    rows = connection.execute(
+        select(t.kind, t.path, t.sha256, t.size, t.at)
+        .where(t.run_id == run_id)
+        .order_by(t.at, t.kind, t.path)
+    )
+    return [ArtifactRecord(*row) for row in rows]
+
+
+def notices(connection: Connection, run_id: str) -> list[NoticeRecord]:
+    """What a run had to say, oldest first."""
+    t = tables.notice.c
+    rows = connection.execute(
+        select(t.level, t.text, t.at).where(t.run_id == run_id).order_by(t.at)
+    )
+    return [NoticeRecord(*row) for row in rows]
