@@ -59,8 +59,10 @@ class Mbpp:
         return self.parts(task, row).text + code[: min(found, default=len(code))]
 
     def ideal(self, task: Task, row: Row) -> str:
-        """The row's code, as plain text."""
-        return str(row["code"]).replace("\r\n", "\n").strip("\n") + "\n"
+        """The row's code; in a fence where plain text would lose imports or classes."""
+        code = str(row["code"]).replace("\r\n", "\n").strip("\n") + "\n"
+        plain = code.startswith("def ") and "".join(_definitions(code)).rstrip() == code.rstrip()
+        return code if plain else f"{_FENCE}\n{code}{_FENCE}\n"
 
 
 def _fenced(text: str) -> Iterator[str]:
