@@ -1,0 +1,246 @@
+"""The Textual app: themes, the pulse that notices change, signals, and which screen is on top.
+
+It only observes: jobs live in processes of their own, and closing the app, losing the terminal or
+killing it leaves them untouched. Nothing of the database, the configs or plotting is imported here;
+the first paint comes before them.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import work
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.signal import Signal
+
+from mft_tui.screens.home import HomeScreen
+from mft_tui.screens.preferences import Preferences, load_preferences, save_preferences
+from mft_tui.screens.too_small import LEAST_HEIGHT, LEAST_WIDTH, TooSmall
+from mft_tui.screens.tracker import Tracker
+from mft_tui.widgets.lanes import Lanes
+from mft_tui.widgets.themes import THEMES
+from runners.lifecycle.folders import StateFolder
+
+if TYPE_CHECKING:
+    from db.records import RunRow
+
+_LONG_JOB = 60.0
+_LEAVE_AT_MOST = 0.8
+
+
+class MftApp(App[int]):
+    """mft-tui."""
+
+    TITLE = "mft-tui"
+    ENABLE_COMMAND_PALETTE = True
+    CSS_PATH: ClassVar[list[str]] = ["screens/home.tcss"]  # a default screen loads none itself
+    CSS = """
+    Screen { background: $background; }
+    Footer { background: $panel; }
+    ToastRack { margin-bottom: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help", "Keys", key_display="?", id="app.help"),
+        Binding("ctrl+p", "command_palette", "Palette", show=False, priority=True, id="app.palette"),
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
+        Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
+        Binding("ctrl+t", "next_theme", "Theme", show=False, id="app.theme"),
+    ]
+
+    def __init__(
+        self,
+        state: StateFolder | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        pulse: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.state = state or StateFolder.default()
+        self.clock = clock
+        self.lanes = Lanes()
+        self.tracker = Tracker(self.state, self.lanes["store"])
+        self.actor = Tracker(self.state, self.lanes["actions"])
+        self.runs_changed: Signal[None] = Signal(self, "runs-changed")
+        self.live: dict[str, RunRow] = {}
+        """Runs that go on now, by id, as the last pulse saw them."""
+        self.preferences: Preferences = load_preferences(self._preferences_path)
+        self._pulse = pulse
+        self._version: object = None
+        self._beats = 0
+        for theme in THEMES:
+            self.register_theme(theme)
+        known = {theme.name for theme in THEMES}
+        self.theme = self.preferences.theme if self.preferences.theme in known else "dark"
+        if self.preferences.keys:
+            self.set_keymap(self.preferences.keys)
+
+    @property
+    def _preferences_path(self) -> Path:
+        return self.state.root / "app.json"
+
+    def get_default_screen(self) -> Screen[object]:
+        return HomeScreen()
+
+    def on_mount(self) -> None:
+        self._heed_signals()
+        self.theme_changed_signal.subscribe(self, self._keep_theme)
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self.set_interval(self._pulse, self._beat)
+        self._beat()
+
+    # The pulse: notice that something changed, and say so
+
+    @work(group="pulse", exclusive=True, exit_on_error=False)
+    async def _beat(self) -> None:
+        self._beats += 1
+        version = self.tracker.version()
+        if version != self._version:
+            self._version = version
+            await self._see_live()
+            self.runs_changed.publish(None)
+        elif self.live and self._beats % 5 == 0:
+            await self._refresh_liveness()
+
+    async def _see_live(self) -> None:
+        from db.records import RunQuery
+
+        query = RunQuery(filter="status:queued,running,stopping", limit=200)
+        page = await self.tracker.ask(lambda store: store.list_runs(query))
+        now_live = {row.run.id: row for row in page.rows}
+        ended = [row for run_id, row in self.live.items() if run_id not in now_live]
+        self.live = now_live
+        for row in ended:
+            self._tell_ended(row)
+
+    async def _refresh_liveness(self) -> None:
+        def look(store: object) -> None:
+            from runners.lifecycle import liveness
+
+            liveness.refresh(store)
+
+        await self.actor.ask(look)
+
+    def _tell_ended(self, row: "RunRow") -> None:
+        run = row.run
+        title = run.name or run.id
+        self.notify(f"{title} has ended", title=run.kind)
+        if self.clock() - (run.started_at or run.created_at) >= _LONG_JOB:
+            self.bell()
+            if self._driver is not None and not self.is_headless:
+                # OSC 9 is a desktop notification where the terminal has them, nothing elsewhere.
+                self._driver.write(f"\x1b]9;mft-tui: {run.kind} {title} has ended\x07")
+
+    # Leaving
+
+    def _heed_signals(self) -> None:
+        if self.is_headless or threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._leave_at_once, 128 + number)
+
+    def _leave_at_once(self, code: int) -> None:
+        """Leave without a question: somebody ended us, or the terminal is gone."""
+        # A terminal that is gone can block the last write for ever; then we go without it.
+        threading.Thread(target=_exit_later, args=(code,), daemon=True).start()
+        self.exit(code, return_code=code)
+
+    @work(group="quit", exclusive=True)
+    async def action_quit(self) -> None:  # type: ignore[override]
+        """Leave; ask first when jobs of this machine go on."""
+        if not self.live:
+            self.exit(0)
+            return
+        from mft_tui.screens.quit import QuitScreen
+
+        if any(isinstance(screen, QuitScreen) for screen in self.screen_stack):
+            return
+        names = [row.run.name or row.run.id for row in self.live.values()]
+        answer = await self.push_screen_wait(QuitScreen(names))
+        if answer == "stop":
+            await self.stop_runs(list(self.live), wait=False)
+        if answer is not None:
+            self.exit(0)
+
+    async def stop_runs(self, run_ids: Iterable[str], *, wait: bool = True) -> None:
+        """Ask runs to stop; with ``wait`` until they have."""
+        from mft_tui.screens.actions import stop_run
+
+        for run_id in run_ids:
+            await stop_run(self, run_id, wait=wait)
+
+    def remember(self) -> None:
+        """Keep theme, columns and place for the next time."""
+        try:
+            save_preferences(self._preferences_path, self.preferences)
+        except OSError as error:
+            self.log.warning(f"preferences not kept: {error}")
+
+    def _keep_theme(self, theme: object) -> None:
+        name = self.theme
+        if name != self.preferences.theme:
+            self.preferences.theme = name
+            self.remember()
+
+    # Everywhere
+
+    def action_help(self) -> None:
+        from mft_tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def action_next_theme(self) -> None:
+        names = [theme.name for theme in THEMES]
+        self.theme = names[(names.index(self.theme) + 1) % len(names)]
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        yield SystemCommand("Keys of this screen", "What every key does here", self.action_help)
+        for theme in THEMES:
+            yield SystemCommand(
+                f"Theme: {theme.name}",
+                "Colours of the app",
+                lambda name=theme.name: setattr(self, "theme", name),
+            )
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.description and not binding.system and binding.show:
+                yield SystemCommand(
+                    binding.description,
+                    f"key {self.get_key_display(binding)}",
+                    lambda action=binding.action, node=active.node: self.call_later(
+                        self.run_action, action, node
+                    ),
+                )
+        yield SystemCommand("Quit", "Leave the app; jobs go on unless asked", self.action_quit)
+
+    def on_resize(self) -> None:
+        small = self.size.width < LEAST_WIDTH or self.size.height < LEAST_HEIGHT
+        shown = isinstance(self.screen, TooSmall)
+        if small and not shown:
+            self.push_screen(TooSmall())
+        elif shown and not small:
+            self.pop_screen()
+
+
+def _exit_later(code: int) -> None:
+    time.sleep(_LEAVE_AT_MOST)
+    os._exit(code)
+
+
+def main() -> int:
+    """Run the app in this terminal; returns the exit status."""
+    app = MftApp()
+    app.run()
+    sys.stdout.flush()
+    return app.return_code or 0

@@ -1,0 +1,19 @@
+"""``mft-tui`` without a command: the app."""
+
+import sys
+
+from mft_tui.cli.output import console
+from runners.errors import ExitCode
+
+
+def run_app() -> int:
+    """Start the app in this terminal; returns the exit status. Needs a terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        console.print(
+            "mft-tui without a command is a terminal app, and this is no terminal.\n"
+            "  Use one of its commands (mft-tui --help), or mft-tui serve for a browser."
+        )
+        return ExitCode.USAGE
+    from mft_tui.app import main
+
+    return main()

@@ -1,0 +1,1 @@
+"""The app's screens: they observe, and ask ``runners.lifecycle`` to act; nothing slow runs here."""

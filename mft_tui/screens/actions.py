@@ -1,0 +1,254 @@
+"""What a person can do with a run, asked for here and done by ``runners.lifecycle``.
+
+Each is an async function of the app: it may ask, it acts in the action lane (so a slow stop never
+holds up reading), and it says what came of it. Nothing here knows a particular screen.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from db.errors import StoreError
+from db.records import LIVE_STATUSES, RunRecord, RunRow
+from runners.errors import MftError
+
+if TYPE_CHECKING:
+    from db import Store
+    from mft_tui.app import MftApp
+    from runners.config.base import JobConfig
+
+T = TypeVar("T")
+
+
+async def attempt(app: "MftApp", deed: "Callable[[Store], T]") -> T | None:
+    """Do ``deed`` in the action lane; None, and a message, when it could not be done."""
+    try:
+        return await app.actor.ask(deed)
+    except (MftError, StoreError) as error:
+        app.notify(str(error), title="Not done", severity="error", timeout=10)
+        return None
+
+
+async def launch_config(
+    app: "MftApp", config: "JobConfig", *, name: str | None = None, parent: str | None = None
+) -> str | None:
+    """Start a job; its run id, or None when it was refused (which has been said)."""
+
+    def deed(store: "Store") -> str:
+        from runners.lifecycle.launch import launch
+
+        return launch(config, store=store, state=app.state, name=name, parent_id=parent)
+
+    return await attempt(app, deed)
+
+
+async def stop_run(app: "MftApp", run_id: str, *, wait: bool = True) -> None:
+    """Ask the run's supervisor to stop the job."""
+
+    def deed(store: "Store") -> bool:
+        from runners.lifecycle.stop import stop
+
+        stop(run_id, store=store, state=app.state, wait=wait)
+        return True
+
+    app.notify(f"Stopping {run_id}", timeout=2)
+    if await attempt(app, deed):
+        app.runs_changed.publish(None)
+
+
+async def resume_run(app: "MftApp", run: RunRecord) -> None:
+    """Go on where the run ended, after asking."""
+    from mft_tui.screens.ask import Confirm
+
+    question = f"Resume {run.name or run.id}? It was {run.status}."
+    if not await app.push_screen_wait(Confirm(question, f"mft-tui resume {run.id}")):
+        return
+
+    def deed(store: "Store") -> bool:
+        from runners.lifecycle.launch import resume
+
+        resume(run.id, store=store, state=app.state)
+        return True
+
+    if await attempt(app, deed):
+        app.notify(f"Resumed {run.id}")
+        app.runs_changed.publish(None)
+
+
+async def replay_run(app: "MftApp", run: RunRecord) -> None:
+    """Show what a replay would do, then run ``mft-tui --replay`` on its own."""
+    from mft_tui.screens.ask import Confirm
+
+    question = f"Replay {run.name or run.id}?"
+    detail = f"mft-tui --replay {run.id}   refuses when inputs have changed"
+    if await app.push_screen_wait(Confirm(question, detail)):
+        await start_command(app, ["--replay", run.id])
+
+
+async def start_command(app: "MftApp", arguments: Sequence[str]) -> None:
+    """Start one of our own commands detached, its words in a log of the state folder."""
+    import asyncio
+    import subprocess
+    import sys
+
+    logs = app.state.root / "commands"
+    name = "-".join(part.strip("-") for part in arguments)[:60]
+    log = logs / f"{int(app.clock())}-{name}.log"
+
+    def start() -> subprocess.Popen[bytes]:
+        logs.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "mft_tui.cli.main", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    process = await app.lanes["actions"].call(start)
+    app.notify(f"Started: mft-tui {' '.join(arguments)}", timeout=4)
+    while (code := process.poll()) is None:
+        await asyncio.sleep(0.5)
+    if code != 0:
+        text = await app.lanes["files"].call(log.read_text, "utf-8", "replace")
+        words = "\n".join(text.strip().splitlines()[-4:])
+        app.notify(words or f"exit {code}", title=f"mft-tui {arguments[0]}", severity="error",
+                   timeout=15)
+    app.runs_changed.publish(None)
+
+
+async def run_demo(app: "MftApp") -> None:
+    """The whole way on the tiny built-in model."""
+    from mft_tui.screens.ask import Confirm
+
+    detail = "A tiny model is trained, generates, is evaluated and exported: a few minutes."
+    if await app.push_screen_wait(Confirm("Run the demo?", detail)):
+        await start_command(app, ["demo"])
+
+
+def generations_of(store: "Store", run: RunRecord) -> tuple[str, Path] | None:
+    """The generate run that a run belongs to, and its folder of generations.
+
+    Looks at the run itself, then up through its parents, then down through its children, newest
+    first: a training run, its merge or its evaluation all lead to the same submission.
+    """
+    seen: set[str] = set()
+    above: RunRecord | None = run
+    while above is not None and above.id not in seen:
+        seen.add(above.id)
+        if (found := _generations(store, above)) is not None:
+            return found
+        above = store.get_run(above.parent_id) if above.parent_id else None
+    below = [run]
+    while below:
+        children = [child for parent in below for child in store.children(parent.id)]
+        below = sorted(children, key=lambda child: child.created_at, reverse=True)
+        for child in below:
+            if (found := _generations(store, child)) is not None:
+                return found
+    return None
+
+
+def _generations(store: "Store", run: RunRecord) -> tuple[str, Path] | None:
+    if run.kind != "generate":
+        return None
+    for artifact in store.artifacts(run.id):
+        if artifact.kind == "generations":
+            path = Path(run.folder) / artifact.path
+            return run.id, path if path.is_dir() else path.parent
+    folders = sorted(Path(run.folder, "artifacts").glob("generations_*"))
+    return (run.id, folders[0]) if folders else None
+
+
+async def export_run(app: "MftApp", run: RunRecord) -> None:
+    """Make the submission zip of the run's family."""
+    if run.status in LIVE_STATUSES and run.kind == "generate":
+        app.notify("This run is still generating", severity="warning")
+        return
+    found = await attempt(app, lambda store: generations_of(store, run))
+    if found is None:
+        app.notify("Nothing of this run has been generated yet", severity="warning")
+        return
+    parent, folder = found
+    from runners.config.finish import ExportConfig
+
+    run_id = await launch_config(
+        app, ExportConfig(generations=folder), name=run.model_name or run.name, parent=parent
+    )
+    if run_id is not None:
+        app.notify(f"Exporting {folder.name}", timeout=3)
+        await _tell_export(app, run_id)
+
+
+async def _tell_export(app: "MftApp", run_id: str) -> None:
+    import asyncio
+    import json
+
+    while True:
+        run = await app.tracker.ask(lambda store: store.get_run(run_id))
+        if run.status not in LIVE_STATUSES:
+            break
+        await asyncio.sleep(0.3)
+    if run.status == "finished":
+        summary: dict[str, Any] = json.loads(run.summary or "{}")
+        app.notify(str(summary.get("zip", run.folder)), title="Submission written", timeout=12)
+    else:
+        app.notify(run.message or run.status, title="Export failed", severity="error", timeout=15)
+
+
+async def trash_runs(app: "MftApp", runs: list[RunRecord]) -> bool:
+    """Move runs to the trash, after asking; whether it was done."""
+    from mft_tui.screens.ask import Confirm
+
+    if not runs:
+        return False
+    if any(run.status in LIVE_STATUSES for run in runs):
+        app.notify("A run that goes on cannot be deleted: stop it first", severity="warning")
+        return False
+    what = (runs[0].name or runs[0].id) if len(runs) == 1 else f"{len(runs)} runs"
+    detail = "It goes to the trash; `mft-tui runs gc` empties that."
+    if not await app.push_screen_wait(Confirm(f"Delete {what}?", detail)):
+        return False
+
+    def deed(store: "Store") -> bool:
+        for run in runs:
+            store.trash(run.id)
+        return True
+
+    return bool(await attempt(app, deed))
+
+
+async def edit_note(app: "MftApp", run: RunRecord) -> bool:
+    """Change the run's note; whether it was."""
+    from mft_tui.screens.ask import AskText
+
+    text = await app.push_screen_wait(AskText(f"Note of {run.name or run.id}", run.note))
+    if text is None:
+        return False
+
+    def deed(store: "Store") -> bool:
+        store.set_note(run.id, text)
+        return True
+
+    return bool(await attempt(app, deed))
+
+
+async def edit_tags(app: "MftApp", row: RunRow) -> bool:
+    """Change the run's tags; whether they were."""
+    from mft_tui.screens.ask import AskText
+
+    run = row.run
+    text = await app.push_screen_wait(
+        AskText(f"Tags of {run.name or run.id}", " ".join(row.tags), "words, separated by spaces")
+    )
+    if text is None:
+        return False
+    wanted = {word.lstrip("#") for word in text.replace(",", " ").split()}
+
+    def deed(store: "Store") -> bool:
+        store.tag(run.id, sorted(wanted - set(row.tags)))
+        store.untag(run.id, sorted(set(row.tags) - wanted))
+        return True
+
+    return bool(await attempt(app, deed))

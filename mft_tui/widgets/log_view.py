@@ -1,0 +1,502 @@
+"""The pane that shows a log: follows, scrolls, searches, filters, selects and copies.
+
+It holds no line it does not show. Ten times a second, while the log grows, one call in the lane
+counts what is new and reads what the pane will show next; the event loop only paints.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.geometry import Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widgets import Input
+
+from mft_tui.widgets.lanes import Lane
+from mft_tui.widgets.log_file import Extent, LineFilter, LogFile, text_pattern
+from mft_tui.widgets.terminal_text import plain_text, render_line
+
+_POLL = 0.1
+_POLL_QUIET = 0.5
+_QUIET_AFTER = 20  # polls without news
+_COPY_LINES = 10_000
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """What one look at the file brought."""
+
+    extent: Extent
+    rows: int
+    """Lines that the pane can scroll through: all, those that match, or the tail's."""
+    first: int
+    lines: list[tuple[int, bytes]] = field(default_factory=list)
+    """(line number, raw) of rows ``first`` on; the number is -1 before the index is complete."""
+
+
+class _Reader:
+    """The lane's side of the pane: the file, and the filter on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.log = LogFile(path)
+        self.filter: LineFilter | None = None
+
+    def look(self, first: int | None, height: int) -> _Snapshot:
+        """Go on counting, then read ``height`` rows from row ``first`` (None: the last ones)."""
+        extent = self.log.advance()
+        if self.filter is not None:
+            self.filter.advance(extent)
+            matches = self.filter.matches
+            start = max(0, len(matches) - height) if first is None else first
+            numbers = list(matches[start : start + height])
+            lines = [(n, raw) for n in numbers for raw in self.log.lines(n, 1)]
+            return _Snapshot(extent, len(matches), start, lines)
+        if not extent.complete:
+            tail = self.log.tail(height)
+            return _Snapshot(extent, len(tail), 0, [(-1, raw) for raw in tail])
+        start = max(0, extent.lines - height) if first is None else first
+        lines = list(enumerate(self.log.lines(start, height), start))
+        return _Snapshot(extent, extent.lines, start, lines)
+
+    def set_filter(self, pattern: "re.Pattern[bytes] | None") -> None:
+        self.filter = None if pattern is None else LineFilter(self.log, pattern)
+
+    def find(self, pattern: "re.Pattern[bytes]", row: int, backwards: bool) -> int | None:
+        """The row of the next match from ``row`` on, among the rows of the filter if there is one."""
+        if self.filter is None:
+            return self.log.find(pattern, row, backwards=backwards)
+        matches = self.filter.matches
+        rows = range(row, -1, -1) if backwards else range(row, len(matches))
+        for candidate in rows:
+            if any(pattern.search(raw) for raw in self.log.lines(matches[candidate], 1)):
+                return candidate
+        return None
+
+    def text(self, first: int, last: int) -> str:
+        """Rows ``first`` to ``last``, as they are shown but unstyled, for the clipboard."""
+        wanted = range(first, min(last + 1, first + _COPY_LINES))
+        if self.filter is not None:
+            matches = self.filter.matches
+            raws = [raw for row in wanted for raw in self.log.lines(matches[row], 1)]
+        else:
+            raws = self.log.lines(first, len(wanted))
+        return "\n".join(plain_text(raw) for raw in raws)
+
+
+class LogView(ScrollView, can_focus=True):
+    """The lines themselves. One row of scrolling is one line, however often it is wrapped."""
+
+    DEFAULT_CSS = """
+    LogView { height: 1fr; background: $surface; scrollbar-size-vertical: 1; }
+    LogView > .log--cursor { background: $boost; }
+    LogView > .log--selection { background: $primary 40%; }
+    LogView > .log--match { background: $warning 50%; text-style: bold; }
+    LogView > .log--empty { color: $text-muted; }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "log--cursor",
+        "log--selection",
+        "log--match",
+        "log--empty",
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "cursor(-1)", "Up", show=False, id="log.up"),
+        Binding("down,j", "cursor(1)", "Down", show=False, id="log.down"),
+        Binding("pageup", "page(-1)", "Page up", show=False, id="log.page_up"),
+        Binding("pagedown", "page(1)", "Page down", show=False, id="log.page_down"),
+        Binding("home,g", "top", "Top", show=False, id="log.top"),
+        Binding("end,G,shift+g", "follow", "Follow", id="log.follow"),
+        Binding("w", "wrap", "Wrap", id="log.wrap"),
+        Binding("v", "mark", "Select", show=False, id="log.mark"),
+        Binding("y", "copy", "Copy", id="log.copy"),
+        Binding("n", "find(1)", "Next match", show=False, id="log.next"),
+        Binding("N,shift+n", "find(-1)", "Previous match", show=False, id="log.previous"),
+    ]
+
+    wrap: reactive[bool] = reactive(False)
+    following: reactive[bool] = reactive(True)
+    cursor: reactive[int] = reactive(0)
+
+    class Moved(Message):
+        """What the pane says about itself has changed."""
+
+        def __init__(self, view: "LogView") -> None:
+            super().__init__()
+            self.view = view
+
+    def __init__(self, path: Path, lane: Lane, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._lane = lane
+        self._reader = _Reader(path)
+        self._extent = Extent(0, 0, 0, 0)
+        self._rows = 0
+        self._raw: dict[int, bytes] = {}  # by row
+        self._strips: dict[tuple[int, int], list[Strip]] = {}  # by row and wrapping width
+        self._released_at = 0
+        self._mark: int | None = None
+        self._search: re.Pattern[bytes] | None = None
+        self._width = 0
+        self._quiet = 0
+        self._looking = False
+        self._again = False
+
+    def on_mount(self) -> None:
+        self._timer = self.set_interval(_POLL, self._look)
+        self._look()
+
+    def on_unmount(self) -> None:
+        self._reader.log.close()
+
+    def on_resize(self) -> None:
+        self._look()
+
+    @property
+    def new_lines(self) -> int:
+        """Lines that came since following was released."""
+        return 0 if self.following else max(0, self._rows - self._released_at)
+
+    @property
+    def extent(self) -> Extent:
+        """What is known of the file."""
+        return self._extent
+
+    @property
+    def row_count(self) -> int:
+        """Rows that can be scrolled through."""
+        return self._rows
+
+    def _look(self) -> None:
+        if self._looking:
+            self._again = True
+            return
+        self._looking = True
+        self._look_once()
+
+    @work(group="log-look", exit_on_error=False)
+    async def _look_once(self) -> None:
+        try:
+            height = max(self.size.height, 24) * 2
+            first = None if self.following else max(0, self._top() - height // 4)
+            snapshot = await self._lane.call(self._reader.look, first, height)
+            self._take(snapshot)
+        finally:
+            self._looking = False
+        if self._again:
+            self._again = False
+            self._look()
+
+    def _take(self, snapshot: _Snapshot) -> None:
+        news = snapshot.extent != self._extent or snapshot.rows != self._rows
+        rows = {snapshot.first + n: raw for n, (_, raw) in enumerate(snapshot.lines)}
+        changed = news or rows != self._raw
+        self._quiet = 0 if news else self._quiet + 1
+        if self._quiet in (0, _QUIET_AFTER):
+            self._timer.stop()
+            pause = _POLL if self._quiet == 0 else _POLL_QUIET
+            self._timer = self.set_interval(pause, self._look)
+        if not changed:
+            return
+        self._extent, self._rows = snapshot.extent, snapshot.rows
+        self._strips = {
+            key: strips
+            for key, strips in self._strips.items()
+            if rows.get(key[0]) is not None and rows[key[0]] == self._raw.get(key[0])
+        }
+        self._raw = rows
+        if not self.wrap:
+            self._width = max([self._width, *(self._strip(row)[0].cell_length for row in rows)])
+        self._measure()
+        if self.following:
+            self.set_reactive(LogView.cursor, max(0, self._rows - 1))
+            self.scroll_to(y=self.max_scroll_y, animate=False)
+        self.refresh()
+        self.post_message(self.Moved(self))
+
+    def _measure(self) -> None:
+        width = 0 if self.wrap else self._width
+        self.virtual_size = Size(width, self._rows)
+
+    def _top(self) -> int:
+        return int(self.scroll_y)
+
+    # Drawing
+
+    def _strip(self, row: int) -> list[Strip]:
+        width = self.size.width if self.wrap else 0
+        if (known := self._strips.get((row, width))) is not None:
+            return known
+        runs = self._marked(self._raw[row])
+        strip = Strip([Segment(text, style) for text, style in runs])
+        strips = [strip]
+        if width and strip.cell_length > width:
+            cuts = list(range(width, strip.cell_length, width)) + [strip.cell_length]
+            strips = list(strip.divide(cuts))
+        self._strips[row, width] = strips
+        return strips
+
+    def _marked(self, raw: bytes) -> list[tuple[str, Style | None]]:
+        runs = list(render_line(raw))
+        if self._search is None:
+            return runs
+        style = self.get_component_rich_style("log--match")
+        text = "".join(part for part, _ in runs).encode()
+        if not (hit := self._search.search(text)):
+            return runs
+        before, inside = len(text[: hit.start()].decode()), len(hit[0].decode("utf-8", "replace"))
+        strip = Strip([Segment(part, part_style) for part, part_style in runs])
+        plain = [(character, s) for part, s in runs for character in part]
+        del strip
+        return [
+            (character, (s or Style()) + style if before <= n < before + inside else s)
+            for n, (character, s) in enumerate(plain)
+        ]
+
+    def render_lines(self, crop: "object") -> list[Strip]:
+        self._layout_rows()
+        return super().render_lines(crop)  # type: ignore[arg-type]
+
+    def _layout_rows(self) -> None:
+        """Decide which part of which row each line of the pane shows."""
+        height, top = self.size.height, self._top()
+        shown: list[tuple[int, Strip]] = []
+        if self.wrap and top >= self.max_scroll_y and self._rows:
+            row = self._rows - 1
+            while row >= 0 and len(shown) < height and row in self._raw:
+                shown[:0] = [(row, strip) for strip in self._strip(row)]
+                row -= 1
+            shown = shown[-height:]
+        else:
+            row = top
+            while len(shown) < height and row < self._rows:
+                strips = self._strip(row) if row in self._raw else [Strip.blank(0)]
+                shown.extend((row, strip) for strip in strips)
+                row += 1
+        self._shown = shown
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        base = self.rich_style
+        if y >= len(self._shown):
+            if y == 0 and not self._rows:
+                style = base + self.get_component_rich_style("log--empty")
+                return Strip([Segment(self._empty_text(), style)]).adjust_cell_length(width, base)
+            return Strip.blank(width, base)
+        row, strip = self._shown[y]
+        style = base
+        if self._selected(row):
+            style = base + self.get_component_rich_style("log--selection")
+        elif row == self.cursor and self.has_focus and not self.following:
+            style = base + self.get_component_rich_style("log--cursor")
+        left = 0 if self.wrap else int(self.scroll_x)
+        return strip.crop(left, left + width).adjust_cell_length(width, None).apply_style(style)
+
+    def _empty_text(self) -> str:
+        if self._reader.filter is not None:
+            return "no line matches"
+        return "nothing has been written yet"
+
+    def _selected(self, row: int) -> bool:
+        if self._mark is None:
+            return False
+        return min(self._mark, self.cursor) <= row <= max(self._mark, self.cursor)
+
+    # Moving
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        if int(old_value) == int(new_value):
+            return
+        if self.following and new_value < self.max_scroll_y:
+            self._release()
+        missing = [
+            row
+            for row in range(int(new_value), min(int(new_value) + self.size.height, self._rows))
+            if row not in self._raw
+        ]
+        if missing:
+            self._look()
+
+    def _release(self) -> None:
+        if self.following:
+            self._released_at = self._rows
+            self.following = False
+
+    def action_cursor(self, step: int) -> None:
+        self._release()
+        self.cursor = max(0, min(self._rows - 1, self.cursor + step))
+
+    def action_page(self, step: int) -> None:
+        self.action_cursor(step * max(1, self.size.height - 1))
+
+    def action_top(self) -> None:
+        self._release()
+        self.cursor = 0
+
+    def action_follow(self) -> None:
+        """Go to the end and stay there."""
+        self._mark = None
+        self.following = True
+        self.scroll_to(y=self.max_scroll_y, animate=False)
+        self._look()
+
+    def watch_following(self) -> None:
+        self.refresh()
+        self.post_message(self.Moved(self))
+
+    def watch_cursor(self, cursor: int) -> None:
+        if self.following:
+            return
+        top, height = self._top(), self.size.height
+        if cursor < top:
+            self.scroll_to(y=cursor, animate=False)
+        elif cursor >= top + height:
+            self.scroll_to(y=cursor - height + 1, animate=False)
+        self.refresh()
+
+    def action_wrap(self) -> None:
+        self.wrap = not self.wrap
+
+    def watch_wrap(self) -> None:
+        self._measure()
+        self.scroll_to(x=0, animate=False)
+        self.refresh()
+        self.post_message(self.Moved(self))
+
+    # Selecting and copying
+
+    def action_mark(self) -> None:
+        """Begin a selection at the cursor, or drop it."""
+        self._release()
+        self._mark = self.cursor if self._mark is None else None
+        self.refresh()
+
+    @work(group="log-copy", exclusive=True)
+    async def action_copy(self) -> None:
+        """Copy the selected lines, or the cursor's, to the person's clipboard (OSC 52)."""
+        mark = self.cursor if self._mark is None else self._mark
+        first, last = sorted((mark, self.cursor))
+        text = await self._lane.call(self._reader.text, first, last)
+        self.app.copy_to_clipboard(text)
+        count = text.count("\n") + 1
+        self.notify(f"Copied {count:,} line{'s' if count > 1 else ''}", timeout=2)
+        self._mark = None
+        self.refresh()
+
+    # Searching and filtering
+
+    def search(self, text: str) -> None:
+        """Mark what matches and go to the nearest match above, or below."""
+        self._search = text_pattern(text) if text else None
+        self._strips.clear()
+        self.refresh()
+        if text:
+            self._find(-1, self.cursor)
+
+    def action_find(self, direction: int) -> None:
+        if self._search is not None:
+            self._find(direction, self.cursor + direction)
+
+    @work(group="log-find", exclusive=True)
+    async def _find(self, direction: int, start: int) -> None:
+        pattern = self._search
+        if pattern is None:
+            return
+        row = await self._lane.call(self._reader.find, pattern, start, direction < 0)
+        if row is None:
+            self.notify("No further match", timeout=2)
+            return
+        self._release()
+        self.cursor = row
+        self._look()
+
+    @work(group="log-filter", exclusive=True)
+    async def filter(self, text: str) -> None:
+        """Show only the lines that match; all of them for an empty text."""
+        pattern = text_pattern(text) if text else None
+        await self._lane.call(self._reader.set_filter, pattern)
+        self._raw, self._strips, self._mark = {}, {}, None
+        self.following = True
+        self._look()
+
+
+class LogPane(Vertical):
+    """A log with its line for searching and filtering and its status."""
+
+    DEFAULT_CSS = """
+    LogPane { border: round $panel-lighten-1; border-title-color: $text-muted; }
+    LogPane:focus-within { border: round $primary; }
+    LogPane > Input { height: 1; border: none; padding: 0 1; display: none; background: $boost; }
+    LogPane > Input.-asked { display: block; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "ask('search')", "Search", key_display="/", id="log.search"),
+        Binding("ampersand", "ask('filter')", "Filter", key_display="&", id="log.filter"),
+    ]
+
+    def __init__(self, path: Path, lane: Lane, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._path, self._lane = path, lane
+        self._asked = "search"
+        self.border_title = "log"
+
+    def compose(self) -> ComposeResult:
+        yield LogView(self._path, self._lane)
+        yield Input(select_on_focus=True)
+
+    @property
+    def view(self) -> LogView:
+        """The lines."""
+        return self.query_one(LogView)
+
+    def action_ask(self, what: str) -> None:
+        self._asked = what
+        line = self.query_one(Input)
+        line.placeholder = f"{what} (text, or /regex/); empty to clear"
+        line.add_class("-asked")
+        line.focus()
+
+    @on(Input.Submitted)
+    def _answer(self, event: Input.Submitted) -> None:
+        event.stop()
+        try:
+            if self._asked == "search":
+                self.view.search(event.value)
+            else:
+                self.view.filter(event.value)
+        except re.error as error:
+            self.notify(f"Not a regular expression: {error}", severity="warning")
+            return
+        self._close_line()
+
+    def on_key(self, event: "object") -> None:
+        if getattr(event, "key", "") == "escape" and self.query_one(Input).has_focus:
+            event.stop()  # type: ignore[attr-defined]
+            self._close_line()
+
+    def _close_line(self) -> None:
+        self.query_one(Input).remove_class("-asked")
+        self.view.focus()
+
+    @on(LogView.Moved)
+    def _tell(self, event: LogView.Moved) -> None:
+        event.stop()
+        view = event.view
+        if not view.extent.complete:
+            share = view.extent.indexed / max(1, view.extent.size)
+            self.border_subtitle = f"counting lines {share:.0%}"
+        elif view.following:
+            self.border_subtitle = f"{view.row_count:,} lines · following"
+        elif view.new_lines:
+            self.border_subtitle = f"+{view.new_lines:,} lines · End to follow"
+        else:
+            self.border_subtitle = f"{view.cursor + 1:,} of {view.row_count:,} · End to follow"
