@@ -13,14 +13,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for name, option in (("full", "--full"), ("bench", "--bench")):
-        if not config.getoption(option):
-            skip = pytest.mark.skip(
-                reason=f"runs with {option} (make {'test-full' if name == 'full' else 'bench'})"
-            )
-            for item in items:
-                if name in item.keywords and item.get_closest_marker(name):
-                    item.add_marker(skip)
+    for marker, option, target in (("full", "--full", "test-full"), ("bench", "--bench", "bench")):
+        if config.getoption(option):
+            continue
+        skip = pytest.mark.skip(reason=f"runs with {option} (make {target})")
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(skip)
 
 
 @pytest.fixture(autouse=True)

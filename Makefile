@@ -1,0 +1,50 @@
+# Everything runs from nothing but Python 3.11+ and make. `make demo` and `make test` are the two
+# commands a newcomer needs; the rest is for those who work on the project.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/pytest
+
+.PHONY: demo test test-full check bench toolchains install clean
+
+install: $(STAMP)
+
+# The constraints file pins what the tests run on; pyproject.toml keeps ranges for users.
+# The training packages build against the torch that is installed first, so it comes first.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "mft-tui needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch setuptools wheel
+	$(BIN)/python -m pip install --quiet --no-build-isolation-package deepspeed -c constraints.txt \
+		-e '.[train,dev]' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
+	touch $(STAMP)
+
+# Compilers and the sandbox: installed where this may (root and apt), reported where it may not.
+toolchains: $(STAMP)
+	@$(BIN)/python -m runners.evaluate.install || true
+
+demo: $(STAMP) toolchains
+	$(BIN)/mft-tui demo
+
+test: $(STAMP) toolchains check
+	$(PYTEST) -n 2 --dist loadgroup
+
+test-full: $(STAMP) toolchains check
+	$(PYTEST) -n 2 --dist loadgroup --full
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP) toolchains
+	$(PYTEST) tests/bench --bench -s -p no:xdist
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

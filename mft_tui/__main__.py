@@ -1,0 +1,5 @@
+"""``python -m mft_tui`` is ``mft-tui``."""
+
+from mft_tui.cli.main import main
+
+main()
