@@ -141,7 +141,7 @@ def rank_memory(shape: ModelShape, recipe: Recipe) -> RankMemory:
     moments: list[tuple[Moment, Parts]] = [
         ("loss", _at_the_loss(resident, shape, recipe, gradients)),
         ("backward", _at_the_backward(resident, shape, recipe, gradients)),
-        ("optimizer", _at_the_optimizer(resident, recipe, gradients, trainable)),
+        ("optimizer", _at_the_optimizer(resident, shape, recipe, gradients, trainable)),
     ]
     moment, parts = max(moments, key=lambda pair: pair[1].tensors)
     return RankMemory(
@@ -201,12 +201,28 @@ def _at_the_backward(resident: Parts, shape: ModelShape, recipe: Recipe, gradien
     return max(beginning, end, key=lambda parts: parts.tensors)
 
 
-def _at_the_optimizer(resident: Parts, recipe: Recipe, gradients: int, trainable: int) -> Parts:
-    scratch = 0
-    if recipe.deepspeed and recipe.precision.gradient < 4 and not recipe.offload_optimizer:
+def _at_the_optimizer(
+    resident: Parts, shape: ModelShape, recipe: Recipe, gradients: int, trainable: int
+) -> Parts:
+    if recipe.offload_optimizer:
+        scratch = 0
+    elif recipe.deepspeed and recipe.precision.gradient < 4:
         # DeepSpeed widens its share of the gradients to float32 before it steps.
         scratch = trainable * 4 // _shards(recipe, 1)
+    elif recipe.device == "cuda":
+        # The fused multi-tensor step keeps one more copy of what it updates.
+        scratch = trainable * 4
+    else:
+        scratch = 2 * 4 * _largest_trained(shape, recipe)
     return _with(resident, gradients=gradients, buffers=scratch)
+
+
+def _largest_trained(shape: ModelShape, recipe: Recipe) -> int:
+    """Entries of the largest trained tensor: the CPU steps one tensor at a time."""
+    widest = [p for p in shape.projections if recipe.method == "full" or recipe.adapts(p)]
+    if recipe.method == "full" or recipe.modules_to_save:
+        return max(shape.vocab * shape.hidden, *(p.weights for p in widest))
+    return max((recipe.lora_rank * max(p.inputs, p.outputs) for p in widest), default=0)
 
 
 def _kept_activations(shape: ModelShape, recipe: Recipe) -> int:

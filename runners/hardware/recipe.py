@@ -45,7 +45,11 @@ AUTOCAST_HALF = Precision(
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one rank does, in numbers. ``rows`` times ``length`` tokens go through at once."""
+    """What one rank does, in numbers.
+
+    ``rows`` times ``length`` positions go through at once; ``trained_share`` of them are targets of
+    the loss.
+    """
 
     device: Literal["cuda", "cpu"]
     method: Literal["lora", "qlora", "full"]
@@ -68,6 +72,7 @@ class Recipe:
     dora: bool
     targets: tuple[str, ...]
     modules_to_save: tuple[str, ...]
+    trained_share: float = 1.0
 
     @property
     def tokens(self) -> int:
@@ -79,7 +84,9 @@ class Recipe:
         return self.method != "full" and projection.name in self.targets
 
 
-def make_recipe(config: TrainConfig, shape: ModelShape, hardware: Hardware) -> Recipe:
+def make_recipe(
+    config: TrainConfig, shape: ModelShape, hardware: Hardware, *, trained_share: float = 1.0
+) -> Recipe:
     """Decide every “auto” of ``config`` for this machine.
 
     Raises ``UsageError`` when an adapter would land on nothing.
@@ -118,6 +125,7 @@ def make_recipe(config: TrainConfig, shape: ModelShape, hardware: Hardware) -> R
         dora=config.use_dora,
         targets=() if config.peft_type == "full" else lora_targets(config, shape),
         modules_to_save=tuple(config.modules_to_save) if config.peft_type != "full" else (),
+        trained_share=trained_share,
     )
 
 

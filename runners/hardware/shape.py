@@ -43,6 +43,8 @@ class ModelShape:
     ``family`` is the native transformers type, ``source`` the type the checkpoint has on disk.
     ``positions`` counts learned position embeddings, 0 with rotary ones. ``gated`` marks the
     silu(gate) * up feed-forward, ``norm`` the normalisation, which has a bias when it is "layer".
+    ``partial_rotary`` rotates a part of each head only, ``parallel`` computes attention and
+    feed-forward from the same residual.
     The dropouts are the model's own, on the residual stream and on the attention weights.
     """
 
@@ -61,6 +63,8 @@ class ModelShape:
     tied: bool
     positions: int = 0
     qk_norm: bool = False
+    partial_rotary: bool = False
+    parallel: bool = False
     residual_dropout: float = 0.0
     attention_dropout: float = 0.0
     longest: int | None = None
@@ -74,6 +78,11 @@ class ModelShape:
     def kv_width(self) -> int:
         """Width of all key heads together."""
         return self.kv_heads * self.head_dim
+
+    @property
+    def fused_qkv(self) -> bool:
+        """Whether one projection makes queries, keys and values."""
+        return sum(projection.reads == "attention_input" for projection in self.projections) == 1
 
     @property
     def norm_parameters(self) -> int:
@@ -180,7 +189,6 @@ def _llama_like(
     mlp_bias: bool = False,
     qk_norm: bool = False,
     fused_gate: bool = False,
-    tied_default: bool = False,
     head_dim_default: int | None = None,
 ) -> ModelShape:
     hidden, heads = facts.count("hidden_size"), facts.count("num_attention_heads")
@@ -213,8 +221,9 @@ def _llama_like(
         ),
         norm="rms",
         gated=True,
-        tied=facts.flag("tie_word_embeddings", tied_default),
+        tied=facts.flag("tie_word_embeddings", False),
         qk_norm=qk_norm,
+        partial_rotary=fused_gate,  # GLM is the one with both
         attention_dropout=facts.number("attention_dropout"),
         longest=facts.count("max_position_embeddings", 0) or None,
     )
@@ -300,6 +309,8 @@ def _gpt_neox(facts: _Facts) -> ModelShape:
         norm="layer",
         gated=False,
         tied=facts.flag("tie_word_embeddings", False),
+        partial_rotary=_own(facts, "rotary_pct", 0.25) < 1,
+        parallel=facts.flag("use_parallel_residual", True),
         residual_dropout=facts.number("hidden_dropout"),
         attention_dropout=facts.number("attention_dropout"),
         longest=facts.count("max_position_embeddings", 0) or None,
