@@ -1,0 +1,37 @@
+"""Which record format a task folder is written in, found out from its first records."""
+
+from collections import Counter
+from itertools import islice
+
+import msgspec
+
+from runners.data.records import FORMATS, Format
+from runners.data.sources import ByteRange, TaskFolder, read_blocks
+
+_LOOK_AT = 64
+
+
+def recognize(task: TaskFolder) -> Format | None:
+    """The format that most of the first records of each file are in; None if none is recognized.
+
+    Lines that are no JSON object do not vote: one broken line at the head must not decide.
+    """
+    votes: Counter[str] = Counter()
+    for file in task.files:
+        for line in islice(_first_lines(ByteRange(file)), _LOOK_AT):
+            try:
+                record = msgspec.json.decode(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict):
+                votes.update(form.name for form in FORMATS if form.key in record)
+    if not votes:
+        return None
+    most = max(votes.values())
+    # A record may have the keys of two formats; the one that FORMATS puts first wins the tie.
+    return next(form for form in FORMATS if votes[form.name] == most)
+
+
+def _first_lines(part: ByteRange) -> "islice[bytes]":
+    block = next(iter(read_blocks(part)), b"")
+    return islice((line for line in block.splitlines() if line.strip()), None)

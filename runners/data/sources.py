@@ -1,0 +1,242 @@
+"""Where training data lies: task folders, their files, and those files as blocks of whole lines.
+
+A folder is a task and its name is the task's name. Files are read in blocks of a few hundred
+kilobytes that end at a line's end, so memory stays flat whatever a file's size, and a plain file
+can be cut into byte ranges that several processes read at once.
+"""
+
+import gzip
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+import zstandard
+
+from runners.errors import JobFailedError, MissingInputError
+
+Compression = Literal["plain", "gz", "zst"]
+
+BLOCK_BYTES = 1 << 18
+"""Bytes read at a time: enough to decode at full speed, little enough to stay in the cache."""
+
+RANGE_BYTES = 1 << 23
+"""Bytes of a plain file that one worker takes at a time."""
+
+_SUFFIXES: dict[str, Compression] = {
+    ".jsonl": "plain",
+    ".jsonl.gz": "gz",
+    ".jsonl.zst": "zst",
+}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A JSONL file, plain or compressed; ``size`` is in bytes on disk."""
+
+    path: Path
+    size: int
+    compression: Compression
+
+
+@dataclass(frozen=True)
+class TaskFolder:
+    """A task: the folder's name, and its JSONL files by name."""
+
+    name: str
+    path: Path
+    files: tuple[DataFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """The lines of a file that begin in ``[start, stop)``; ``stop`` None means to the end.
+
+    Only plain files are cut; a compressed one is a single range.
+    """
+
+    file: DataFile
+    start: int = 0
+    stop: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk that this range covers."""
+        return (self.file.size if self.stop is None else self.stop) - self.start
+
+
+def find_tasks(paths: Sequence[Path]) -> list[TaskFolder]:
+    """The tasks in ``paths``, in the order given.
+
+    A folder with JSONL files is a task; a folder without any stands for those of its subfolders
+    that have some. Two folders of one name get their parents' names in front.
+
+    Raises ``MissingInputError`` when a folder is not there or holds no JSONL file.
+    """
+    folders = [task for path in paths for task in _tasks_under(Path(path))]
+    names = [folder.name for folder in folders]
+    return [
+        folder
+        if names.count(folder.name) == 1
+        else TaskFolder(f"{folder.path.parent.name}/{folder.name}", folder.path, folder.files)
+        for folder in folders
+    ]
+
+
+def _tasks_under(path: Path) -> list[TaskFolder]:
+    if not path.exists():
+        raise MissingInputError(
+            "this data folder is not there",
+            where=str(path),
+            fix="Give the folder of a task, with .jsonl files in it.",
+        )
+    if not path.is_dir():
+        raise MissingInputError(
+            "this is a file, and a task is a folder of .jsonl files",
+            where=str(path),
+            fix=f"Give its folder: {path.parent}",
+        )
+    if files := _files_in(path):
+        return [TaskFolder(path.resolve().name, path, files)]
+    subfolders = [(p, _files_in(p)) for p in sorted(path.iterdir()) if p.is_dir()]
+    tasks = [TaskFolder(p.name, p, files) for p, files in subfolders if files]
+    if not tasks:
+        raise MissingInputError(
+            "there is no .jsonl, .jsonl.gz or .jsonl.zst file in this folder",
+            where=str(path),
+            fix="Put the task's records there, one JSON object a line.",
+        )
+    return tasks
+
+
+def _files_in(folder: Path) -> tuple[DataFile, ...]:
+    found = []
+    for path in sorted(folder.iterdir()):
+        for suffix, compression in _SUFFIXES.items():
+            if path.name.endswith(suffix) and path.is_file():
+                found.append(DataFile(path, path.stat().st_size, compression))
+    return tuple(found)
+
+
+def byte_ranges(file: DataFile, size: int = RANGE_BYTES) -> list[ByteRange]:
+    """Cut a plain file into ranges of about ``size`` bytes; a compressed file is one range."""
+    if file.compression != "plain" or file.size <= size:
+        return [ByteRange(file)]
+    cuts = list(range(0, file.size, size))
+    return [ByteRange(file, a, b) for a, b in zip(cuts, [*cuts[1:], file.size], strict=True)]
+
+
+def read_blocks(part: ByteRange, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield the range's lines as blocks of whole lines; the last line may lack its newline.
+
+    A byte order mark at the head of a file is left out. Raises ``JobFailedError`` when a
+    compressed file is damaged or cut short.
+    """
+    try:
+        with _opened(part) as stream:
+            left = None if part.stop is None else part.stop - stream.tell()
+            yield from _whole_lines(stream, block_bytes, left, at_head=part.start == 0)
+    except (zstandard.ZstdError, gzip.BadGzipFile, EOFError) as error:
+        raise JobFailedError(
+            f"the compressed file is damaged ({error})",
+            where=str(part.file.path),
+            fix="Compress it again, or fetch it again.",
+        ) from error
+
+
+def _opened(part: ByteRange) -> BinaryIO:
+    path = part.file.path
+    if part.file.compression == "gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if part.file.compression == "zst":
+        return cast(BinaryIO, io.BufferedReader(_ZstdFrames(path.open("rb")), BLOCK_BYTES))
+    stream = path.open("rb", buffering=0)
+    if part.start > 0:
+        # A line belongs to the range it begins in, so the tail of the line before is not ours.
+        stream.seek(part.start - 1)
+        buffered = io.BufferedReader(stream, BLOCK_BYTES)
+        buffered.readline()
+        return cast(BinaryIO, buffered)
+    return cast(BinaryIO, stream)
+
+
+class _ZstdFrames(io.RawIOBase):
+    """The text of a file of zstd frames.
+
+    The library's own reader takes a file that was cut short for one that ends; this one raises
+    ``EOFError``.
+    """
+
+    _INPUT_BYTES = 1 << 14
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._begun = False
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        while not self._ready:
+            unread = self._frame.unused_data if self._frame.eof else b""
+            data = unread or self._file.read(self._INPUT_BYTES)
+            if not data:
+                if self._begun and not self._frame.eof:
+                    raise EOFError("the file ends in the middle of a zstd frame")
+                return 0
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._begun = True
+            self._ready = memoryview(self._frame.decompress(data))
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _whole_lines(
+    stream: BinaryIO, block_bytes: int, left: int | None, *, at_head: bool
+) -> Iterator[bytes]:
+    pending: list[bytes] = []
+    while left is None or left > 0:
+        data = stream.read(block_bytes if left is None else min(block_bytes, left))
+        if not data:
+            break
+        if left is not None:
+            left -= len(data)
+        if at_head:
+            data, at_head = data.removeprefix(_BYTE_ORDER_MARK), False
+        cut = data.rfind(b"\n") + 1
+        if cut == 0:
+            pending.append(data)
+            continue
+        yield b"".join([*pending, data[:cut]])
+        pending = [data[cut:]] if cut < len(data) else []
+    if pending and left is not None:
+        # The last line began in this range; the rest of it lies beyond.
+        pending.append(_rest_of_line(stream))
+    if pending:
+        yield b"".join(pending)
+
+
+def _rest_of_line(stream: BinaryIO) -> bytes:
+    parts = []
+    while data := stream.read(BLOCK_BYTES):
+        head, newline, _ = data.partition(b"\n")
+        parts.append(head + newline)
+        if newline:
+            break
+    return b"".join(parts)
