@@ -93,3 +93,27 @@ def nearest(curve: Curve, step: float) -> tuple[float, float] | None:
     choices = [i for i in (right - 1, right) if 0 <= i < len(curve.steps)]
     best = min(choices, key=lambda i: abs(curve.steps[i] - step))
     return curve.steps[best], curve.values[best]
+
+
+def ticks(low: float, high: float, count: int) -> list[float]:
+    """About ``count`` round numbers (1, 2 or 5 times a power of ten) between two others."""
+    if not high > low or count < 1:
+        return [low]
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [n * step for n in range(first, last + 1)] or [low]
+
+
+def log_ticks(low: float, high: float, count: int) -> list[float]:
+    """The same for a log axis: powers of ten, with 2 and 5 times them where there is room."""
+    if low <= 0 or not high > low:
+        return [low]
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 3, 5, 7), (1, 2, 5), (1,)):
+        found = [f * 10.0**e for e in exponents for f in factors if low <= f * 10.0**e <= high]
+        if 2 <= len(found) <= max(2, count):
+            return found
+    return ticks(low, high, count) if high / low < 10 else found[:: max(1, len(found) // count)]

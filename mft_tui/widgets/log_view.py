@@ -98,7 +98,7 @@ class LogView(ScrollView, can_focus=True):
 
     DEFAULT_CSS = """
     LogView { height: 1fr; background: $surface; scrollbar-size-vertical: 1; }
-    LogView > .log--cursor { background: $boost; }
+    LogView > .log--cursor { background: $primary 20%; }
     LogView > .log--selection { background: $primary 40%; }
     LogView > .log--match { background: $warning 50%; text-style: bold; }
     LogView > .log--empty { color: $text-muted; }
@@ -118,7 +118,7 @@ class LogView(ScrollView, can_focus=True):
         Binding("end,G,shift+g", "follow", "Follow", id="log.follow"),
         Binding("w", "wrap", "Wrap", id="log.wrap"),
         Binding("v", "mark", "Select", show=False, id="log.mark"),
-        Binding("y", "copy", "Copy", id="log.copy"),
+        Binding("y", "copy", "Copy", show=False, id="log.copy"),
         Binding("n", "find(1)", "Next match", show=False, id="log.next"),
         Binding("N,shift+n", "find(-1)", "Previous match", show=False, id="log.previous"),
     ]
@@ -158,7 +158,13 @@ class LogView(ScrollView, can_focus=True):
         self._reader.log.close()
 
     def on_resize(self) -> None:
+        if self.following:
+            self.call_after_refresh(self._to_end)
         self._look()
+
+    def _to_end(self) -> None:
+        if self.following:
+            self.scroll_to(y=self.max_scroll_y, animate=False)
 
     @property
     def new_lines(self) -> int:
@@ -218,7 +224,9 @@ class LogView(ScrollView, can_focus=True):
         self._measure()
         if self.following:
             self.set_reactive(LogView.cursor, max(0, self._rows - 1))
-            self.scroll_to(y=self.max_scroll_y, animate=False)
+            self._to_end()
+            # The scroll bar may come or go with the new size, and then the end is elsewhere.
+            self.call_after_refresh(self._to_end)
         self.refresh()
         self.post_message(self.Moved(self))
 
@@ -253,9 +261,7 @@ class LogView(ScrollView, can_focus=True):
         if not (hit := self._search.search(text)):
             return runs
         before, inside = len(text[: hit.start()].decode()), len(hit[0].decode("utf-8", "replace"))
-        strip = Strip([Segment(part, part_style) for part, part_style in runs])
         plain = [(character, s) for part, s in runs for character in part]
-        del strip
         return [
             (character, (s or Style()) + style if before <= n < before + inside else s)
             for n, (character, s) in enumerate(plain)
@@ -316,7 +322,7 @@ class LogView(ScrollView, can_focus=True):
         super().watch_scroll_y(old_value, new_value)
         if int(old_value) == int(new_value):
             return
-        if self.following and new_value < self.max_scroll_y:
+        if self.following and new_value < min(old_value, self.max_scroll_y):
             self._release()
         missing = [
             row
@@ -362,6 +368,7 @@ class LogView(ScrollView, can_focus=True):
         elif cursor >= top + height:
             self.scroll_to(y=cursor - height + 1, animate=False)
         self.refresh()
+        self.post_message(self.Moved(self))
 
     def action_wrap(self) -> None:
         self.wrap = not self.wrap

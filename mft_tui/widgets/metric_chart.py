@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual_plotext import PlotextPlot
 
-from mft_tui.widgets.curves import Curve, Window, nearest, smoothed, within
+from mft_tui.widgets.curves import Curve, Window, log_ticks, nearest, smoothed, ticks, within
 from mft_tui.widgets.quantities import number
 
 _REDRAW = 0.25
@@ -183,12 +183,14 @@ class MetricChart(PlotextPlot, can_focus=True):
         plot, window = self.plt, self.shown
         plot.clear_figure()
         plot.theme("clear")
+        heights: list[float] = []
         for index, line in enumerate(lines):
             part = within(Curve(line.name, line.steps, smoothed(line.values, self.weight)), window)
             steps, values = list(part.steps), list(part.values)
             if self.log_axis:
                 kept = [(s, v) for s, v in zip(steps, values, strict=True) if v > 0]
                 steps, values = [s for s, _ in kept], [v for _, v in kept]
+            heights += values
             if steps:
                 plot.plot(steps, values, color=self._colour(index), marker="braille")
         if self.log_axis:
@@ -197,14 +199,21 @@ class MetricChart(PlotextPlot, can_focus=True):
             plot.vline(self.cursor, self._muted())
         if window.high > window.low:
             plot.xlim(window.low, window.high)
-        plot.xfrequency(max(2, width // 16))
-        plot.yfrequency(max(2, height // 4))
+        self._tick(heights, window, width, height)
         plot.xaxes(True, False)
         plot.yaxes(True, False)
         plot.ticks_color(self._muted())
         plot.plotsize(width, height)
         plot._set_size(width, height)
         return Text.from_ansi(plot.build())
+
+    def _tick(self, heights: list[float], window: Window, width: int, height: int) -> None:
+        across = ticks(window.low, window.high, max(2, width // 16))
+        self.plt.xticks(across, [number(step) for step in across])
+        if heights:
+            choose = log_ticks if self.log_axis else ticks
+            up = choose(min(heights), max(heights), max(3, height // 3))
+            self.plt.yticks(up, [number(value) for value in up])
 
     def _muted(self) -> tuple[int, int, int]:
         try:

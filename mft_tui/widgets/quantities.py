@@ -39,7 +39,7 @@ def size(count: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """Four figures that mean something: ``1.234``, ``0.0312``, ``2.0e-05``, ``12,345``."""
+    """Four figures that mean something: ``1.234``, ``0.0312``, ``2e-5``, ``12,345``."""
     if value is None:
         return ""
     if not math.isfinite(value):
@@ -49,7 +49,8 @@ def number(value: float | None) -> str:
     if abs(value) >= 10_000:
         return f"{value:,.0f}"
     if abs(value) < 1e-3:
-        return f"{value:.1e}"
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     return f"{value:.4g}"
 
 

@@ -1,0 +1,356 @@
+"""The monitor: one run as it goes, or as it went; several behind tabs."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from db.records import LIVE_STATUSES, MetricPoint, NoticeRecord, RunRecord, RunRow
+from mft_tui.screens.monitor_panes import PlainPane, TasksPane, TrainPane, pane_for, train_losses
+from mft_tui.widgets.facts import Fact, Facts
+from mft_tui.widgets.gpu_table import GpuTable
+from mft_tui.widgets.log_view import LogPane
+from mft_tui.widgets.quantities import bar, number, span
+from mft_tui.widgets.run_columns import STATUS_MARKS, remaining, status_of
+from mft_tui.widgets.title_bar import TitleBar
+from runners.lifecycle.folders import RunFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mft_tui.app import MftApp
+    from runners.hardware.gpus import Gpu
+    from runners.hardware.sampler import GpuSampler
+
+_LOOK = 0.5
+_ROOMY_WIDTH, _ROOMY_HEIGHT = 110, 32
+_VIEWS = ("", "pane", "log", "side")
+
+
+class MonitorScreen(Screen[None]):
+    """A run as it goes: charts, tasks, machine, events and its log."""
+
+    CSS_PATH = "monitor.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "leave", "Back", id="monitor.back"),
+        Binding("1", "view('')", "All", show=False, id="monitor.all"),
+        Binding("2", "view('log')", "Log", id="monitor.log"),
+        Binding("3", "view('side')", "Machine", id="monitor.side"),
+        Binding("4", "view('pane')", "Charts", show=False, id="monitor.pane"),
+        Binding("right_square_bracket", "next(1)", "Next run", show=False, key_display="]",
+                id="monitor.next"),
+        Binding("left_square_bracket", "next(-1)", "Previous run", show=False, key_display="[",
+                id="monitor.previous"),
+        Binding("s", "stop", "Stop", id="monitor.stop"),
+        Binding("u", "resume", "Resume", id="monitor.resume"),
+        Binding("x", "export", "Export", id="monitor.export"),
+        Binding("c", "copy", "Copy command", show=False, id="monitor.copy"),
+    ]
+
+    def __init__(self, run_ids: Sequence[str]) -> None:
+        super().__init__()
+        self._ids = list(run_ids)
+        self._place = 0
+        self.run: RunRecord | None = None
+        self._latest: dict[str, MetricPoint] = {}
+        self._version: object = None
+        self._view = ""
+        self._sampler: GpuSampler | None = None
+        self._gpus: tuple[Gpu, ...] | None = None
+
+    @property
+    def _app(self) -> "MftApp":
+        return cast("MftApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield TitleBar()
+        yield Static(id="tabs")
+        with Vertical(id="body"):
+            with Horizontal(id="work"):
+                with Vertical(id="pane"):
+                    yield Facts(id="top")
+                with Vertical(id="side"):
+                    yield Facts(id="facts")
+                    yield Static("machine", classes="head")
+                    yield GpuTable()
+                    yield Static("events", classes="head")
+                    yield Static(id="events")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self._app.preferences.monitoring = list(self._ids)
+        self._app.remember()
+        self._open()
+        self.set_interval(_LOOK, self._look)
+        self.set_interval(2.0, self._sample)
+
+    def on_resize(self) -> None:
+        size = self.app.size
+        self.set_class(size.width >= _ROOMY_WIDTH and size.height >= _ROOMY_HEIGHT, "-roomy")
+
+    # Which run
+
+    @property
+    def run_id(self) -> str:
+        """The run that is shown."""
+        return self._ids[self._place]
+
+    @work(group="open", exclusive=True)
+    async def _open(self) -> None:
+        from db.errors import StoreError
+
+        try:
+            self.run = await self._app.tracker.ask(lambda store: store.get_run(self.run_id))
+        except StoreError as error:
+            self.notify(str(error), severity="error")
+            self.dismiss()
+            return
+        self.set_class(len(self._ids) > 1, "-several")
+        await self.query("TrainPane, TasksPane, PlainPane, LogPane").remove()
+        console = RunFolder(_folder(self.run)).console
+        await self.query_one("#pane").mount(pane_for(self.run.kind))
+        await self.query_one("#body").mount(LogPane(console, self._app.lanes["log"]))
+        self.call_after_refresh(self._focus)
+        self._version = None
+        self._look()
+        self._sample()
+
+    def _focus(self) -> None:
+        wanted = "LogView" if self._view == "log" else "MetricChart, TaskRows, LogView"
+        for widget in self.query(wanted):
+            if widget.is_on_screen:
+                widget.focus()
+                return
+        self.set_focus(None)
+
+    def action_next(self, step: int) -> None:
+        if len(self._ids) > 1:
+            self._place = (self._place + step) % len(self._ids)
+            self._open()
+
+    def action_view(self, view: str) -> None:
+        """Show everything there is room for, or one part alone."""
+        self._view = "" if view == self._view else view
+        for name in _VIEWS[1:]:
+            self.set_class(self._view == name, f"-view-{name}")
+        self.call_after_refresh(self._focus)
+
+    # Looking
+
+    @work(group="look", exclusive=True, exit_on_error=False)
+    async def _look(self) -> None:
+        if self.run is None or not self.is_current:
+            return
+        version = self._app.tracker.version()
+        if version == self._version:
+            if self.run.status in LIVE_STATUSES:
+                self._tell()
+                await self._show_pane()
+            return
+        self._version = version
+        run_id = self.run.id
+        run, latest, notices = await self._app.tracker.ask(
+            lambda store: (
+                store.get_run(run_id),
+                store.latest_metrics(run_id),
+                store.notices(run_id),
+            )
+        )
+        if run_id != self.run.id:
+            return
+        self.run, self._latest = run, latest
+        self._tell()
+        self._tell_events(notices)
+        await self._show_facts()
+        await self._show_pane()
+        self.refresh_bindings()
+
+    async def _show_pane(self) -> None:
+        for pane in self.query("TrainPane, TasksPane, PlainPane").results(
+            TrainPane | TasksPane | PlainPane  # type: ignore[arg-type]
+        ):
+            if self.run is not None:
+                await pane.show(self.run, self._latest)
+
+    def _tell(self) -> None:
+        if (run := self.run) is None:
+            return
+        now, row = self._app.clock(), RunRow(run)
+        status = status_of(row, now)
+        mark, _ = STATUS_MARKS.get(status, ("·", ""))
+        title = self.query_one(TitleBar)
+        title.title = f"{run.kind}  {run.name or run.model_name or run.id}"
+        words = []
+        if run.total:
+            share = (run.done or 0) / run.total
+            unit = run.unit or run.stage
+            words.append(f"{run.done or 0:,}/{run.total:,} {unit}  {bar(share, 10)} {share:.0%}")
+        if (left := remaining(row, now)) is not None:
+            words.append(f"{span(left)} left")
+        if run.attempt > 1:
+            words.append(f"attempt {run.attempt}")
+        words.append(f"{mark} {status}")
+        title.status = " · ".join(words)
+        tabs = Text()
+        for place, run_id in enumerate(self._ids):
+            tabs.append(f" {run_id} ", "reverse" if place == self._place else "")
+            tabs.append("  ")
+        self.query_one("#tabs", Static).update(tabs)
+
+    def _tell_events(self, notices: list[NoticeRecord]) -> None:
+        text = Text()
+        for notice in reversed(notices[-30:]):
+            at = time.strftime("%H:%M:%S", time.localtime(notice.at))
+            tone = {"error": "bold", "warning": "bold"}.get(notice.level, "")
+            text.append(f"{at} ", "dim")
+            text.append(f"{notice.text}\n", tone)
+        if self.run is not None and self.run.message and not notices:
+            text.append(self.run.message)
+        self.query_one("#events", Static).update(text if text else Text("none", "dim"))
+
+    async def _show_facts(self) -> None:
+        assert self.run is not None
+        run, latest = self.run, self._latest
+        validation = [k for k in latest if "loss" in k and k.startswith(("eval", "valid", "val"))]
+        stall = await self._stall(run, sorted(validation, key=len)[:1])
+        facts = run_facts(run, latest, stall, self._app.clock())
+        self.query_one("#facts", Facts).show(facts)
+        self.query_one("#top", Facts).show(facts[:6])
+
+    async def _stall(self, run: RunRecord, keys: list[str]) -> Fact:
+        """Early stopping: how many validations in a row were no better than the best."""
+        config: dict[str, Any] = json.loads(run.config or "{}")
+        if not keys or not config.get("early_stopping"):
+            return ("early stop", "off" if config.get("early_stopping") is False else "")
+        series = await self._app.tracker.ask(lambda store: store.series(run.id, keys[0], 2000))
+        values = [point.value for point in series.points]
+        best = min(range(len(values)), key=values.__getitem__, default=0)
+        most = config.get("early_stopping_stall_num", "?")
+        return ("early stop", f"{len(values) - 1 - best} of {most} stalled")
+
+    # The machine
+
+    @work(group="sample", exclusive=True, exit_on_error=False)
+    async def _sample(self) -> None:
+        table = self.query_one(GpuTable)
+        if not self.is_current or not table.is_on_screen:
+            return
+        lane = self._app.lanes["machine"]
+        if self._gpus is None:
+            self._gpus = await lane.call(_detect_gpus)
+            self._sampler = await lane.call(_open_sampler)
+        assert self._sampler is not None
+        if not self._gpus:
+            table.show((), empty=await lane.call(_cpu_words))
+            return
+        table.show(self._gpus, await lane.call(self._sampler.sample))
+
+    # Acting
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if self.run is None or action not in ("stop", "resume", "export"):
+            return True
+        if action == "stop":
+            return self.run.status in LIVE_STATUSES
+        if action == "resume":
+            return self.run.status in ("stopped", "failed", "crashed")
+        return self.run.kind != "export"
+
+    @work(group="act")
+    async def action_stop(self) -> None:
+        from mft_tui.screens.actions import stop_run
+
+        await stop_run(self._app, self.run_id)
+
+    @work(group="act")
+    async def action_resume(self) -> None:
+        from mft_tui.screens.actions import resume_run
+
+        if self.run is not None:
+            await resume_run(self._app, self.run)
+
+    @work(group="act")
+    async def action_export(self) -> None:
+        from mft_tui.screens.actions import export_run
+
+        if self.run is not None:
+            await export_run(self._app, self.run)
+
+    def action_copy(self) -> None:
+        self.app.copy_to_clipboard(f"mft-tui attach {self.run_id}")
+        self.notify("Command copied", timeout=2)
+
+    def action_leave(self) -> None:
+        """Back to where the person came from; the run goes on."""
+        if self._view:
+            self.action_view(self._view)
+            return
+        self._app.preferences.monitoring = []
+        self._app.remember()
+        self.dismiss()
+
+
+def run_facts(
+    run: RunRecord, latest: dict[str, MetricPoint], stall: Fact, now: float
+) -> list[Fact]:
+    """What is worth knowing at a glance, most important first."""
+
+    def value(*names: str) -> str:
+        for key, point in latest.items():
+            if key.rsplit("/", 1)[-1] in names or key in names:
+                return number(point.value)
+        return ""
+
+    losses = train_losses(list(latest))
+    end = now if run.status in LIVE_STATUSES else run.ended_at or run.heartbeat_at or now
+    mfu = next((p.value for k, p in latest.items() if k.rsplit("/", 1)[-1] == "mfu"), None)
+    facts: list[Fact] = [
+        ("loss", number(latest[losses[0]].value) if losses else ""),
+        ("learning rate", value("lr", "learning_rate")),
+        ("tokens/s", value("tokens_per_second", "tokens/s", "trained_tokens_per_second")),
+        ("MFU", f"{mfu:.1%}" if mfu is not None else ""),
+        ("elapsed", span(end - run.started_at) if run.started_at else ""),
+        ("grad norm", value("grad_norm", "gradient_norm")),
+    ]
+    shown = {"lr", "learning_rate", "tokens_per_second", "mfu", "grad_norm", *losses[:1]}
+    for key, point in latest.items():
+        if key not in losses and key.rsplit("/", 1)[-1] not in shown and len(facts) < 16:
+            facts.append((key.replace("_", " "), number(point.value)))
+    return [*facts, stall, ("stage", run.stage), ("exit", str(run.exit_code or ""))]
+
+
+def _folder(run: RunRecord) -> "Path":
+    from pathlib import Path
+
+    return Path(run.folder)
+
+
+def _detect_gpus() -> "tuple[Gpu, ...]":
+    from runners.hardware.probe import detect
+
+    return detect().gpus
+
+
+def _open_sampler() -> "GpuSampler":
+    from runners.hardware.sampler import GpuSampler
+
+    return GpuSampler().__enter__()
+
+
+def _cpu_words() -> str:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return (
+        f"no NVIDIA GPU\nCPU {bar(psutil.cpu_percent() / 100, 16)} {psutil.cpu_percent():3.0f}%\n"
+        f"RAM {bar(memory.percent / 100, 16)} {memory.used / 2**30:.1f} of "
+        f"{memory.total / 2**30:.0f} GiB"
+    )

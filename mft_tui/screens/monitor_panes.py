@@ -1,0 +1,219 @@
+"""The middle of the monitor, by kind of run: charts, tasks, or what the run wrote.
+
+A pane is given the run and a way to ask; it reads and draws. The screen decides when.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from db.records import RunRecord
+from mft_tui.widgets.curves import Curve
+from mft_tui.widgets.metric_chart import MetricChart
+from mft_tui.widgets.quantities import number, size
+from mft_tui.widgets.task_files import TaskFiles, TaskState, task_totals
+from mft_tui.widgets.task_rows import TaskRows
+
+if TYPE_CHECKING:
+    from db import Store
+    from db.records import MetricPoint
+    from mft_tui.app import MftApp
+
+_POINTS = 1200
+
+
+def train_losses(keys: list[str]) -> list[str]:
+    """The keys of training losses: of all tasks together, then of each."""
+    losses = [k for k in keys if "loss" in k and not _is_validation(k) and "weight" not in k]
+    return sorted(losses, key=lambda key: (key.count("/"), key))
+
+
+def other_metrics(keys: list[str]) -> list[list[str]]:
+    """What the second chart can show, best first: validation losses together, then one by one."""
+    validation = sorted(k for k in keys if "loss" in k and _is_validation(k))
+    rest = [k for k in keys if k not in validation and k not in train_losses(keys)]
+    first = ("lr", "learning_rate", "tokens", "trained", "mfu", "grad")
+    order = {key: next((n for n, p in enumerate(first) if p in key), len(first)) for key in rest}
+    ranked = sorted(rest, key=lambda key: (order[key], key))
+    return ([validation] if validation else []) + [[key] for key in ranked]
+
+
+def _is_validation(key: str) -> bool:
+    return key.startswith(("eval", "valid", "val/", "val_"))
+
+
+class TrainPane(Vertical):
+    """Loss by task, and a second chart that goes through the other metrics."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("full_stop", "turn(1)", "Metric", key_display=".", id="monitor.next_metric"),
+        Binding("comma", "turn(-1)", "Metric", show=False, key_display=",",
+                id="monitor.previous_metric"),
+    ]
+    DEFAULT_CSS = """
+    TrainPane #second { height: 1fr; }
+    TrainPane #loss { height: 3fr; }
+    TrainPane #second { height: 2fr; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turn = 0
+        self._run: RunRecord | None = None
+        self._groups: list[list[str]] = []
+
+    def compose(self) -> ComposeResult:
+        clock = self._app.clock
+        yield MetricChart("loss", clock, id="loss")
+        yield MetricChart("metric", clock, id="second")
+
+    @property
+    def _app(self) -> "MftApp":
+        return self.app  # type: ignore[return-value]
+
+    async def show(self, run: RunRecord, latest: "dict[str, MetricPoint]") -> None:
+        """Draw the run as it is now."""
+        self._run = run
+        keys = list(latest)
+        self._groups = other_metrics(keys)
+        self._turn = min(self._turn, max(0, len(self._groups) - 1))
+        losses = train_losses(keys)
+        if len(losses) > 8:
+            losses = losses[:8]
+        group = self._groups[self._turn] if self._groups else []
+        curves = await self._app.tracker.ask(
+            lambda store: (_curves(store, run.id, losses), _curves(store, run.id, group))
+        )
+        self.query_one("#loss", MetricChart).show(curves[0], "loss")
+        title = "validation loss" if len(group) > 1 else group[0] if group else "no other metric"
+        self.query_one("#second", MetricChart).show(curves[1], title)
+
+    @work(group="turn", exclusive=True)
+    async def action_turn(self, step: int) -> None:
+        if self._groups and self._run is not None:
+            self._turn = (self._turn + step) % len(self._groups)
+            run = self._run
+            latest = await self._app.tracker.ask(lambda store: store.latest_metrics(run.id))
+            await self.show(run, latest)
+
+
+def _curves(store: "Store", run_id: str, keys: list[str]) -> list[Curve]:
+    curves = []
+    for key in keys:
+        points = store.series(run_id, key, _POINTS).points
+        name = key.rsplit("/", 1)[-1] if "/" in key else key
+        curves.append(Curve(name, [p.step for p in points], [p.value for p in points]))
+    return curves
+
+
+class TasksPane(Vertical):
+    """Generation and evaluation: a row a task, and the last that came."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self._kind = kind
+        self._files: TaskFiles | None = None
+
+    def compose(self) -> ComposeResult:
+        yield TaskRows(scored=self._kind == "evaluate")
+        yield Static(id="recent")
+
+    @property
+    def _app(self) -> "MftApp":
+        return self.app  # type: ignore[return-value]
+
+    async def show(self, run: RunRecord, latest: "dict[str, MetricPoint]") -> None:
+        """Read what has come since, and draw it."""
+        lane = self._app.lanes["files"]
+        config: dict[str, Any] = json.loads(run.config or "{}")
+        if self._files is None:
+            totals = await lane.call(task_totals, config, self._kind)
+            folder = Path(config.get("output_dir") or Path(run.folder, "artifacts"))
+            prefix = "completions" if self._kind == "generate" else "verdicts"
+            tasks = {task: TaskState(task, total) for task, total in totals.items()}
+            self._files = TaskFiles(folder, prefix, tasks)
+        await lane.call(self._files.look)
+        rows = [TaskState(s.task, s.total, s.done, s.passed) for s in self._files.tasks.values()]
+        if self._kind == "evaluate":
+            scores = await self._app.tracker.ask(lambda store: store.scores(run.id))
+            by_task = {score.task: score for score in scores}
+            rows = [
+                TaskState(r.task, s.total, s.total, s.passed)
+                if (s := by_task.get(r.task)) is not None and not r.done
+                else r
+                for r in rows
+            ]
+        self.query_one(TaskRows).show(rows)
+        self._tell()
+
+    def _tell(self) -> None:
+        assert self._files is not None
+        recent = self.query_one("#recent", Static)
+        recent.border_title = "last completions" if self._kind == "generate" else "last verdicts"
+        text = Text(no_wrap=True, overflow="ellipsis")
+        room = max(1, recent.size.height)
+        if self._kind == "evaluate":
+            for seen in list(self._files.recent)[-room:]:
+                first = seen.text.strip().splitlines()[-1:] or [""]
+                text.append(f"{seen.status:<14}", "bold" if seen.status != "passed" else "")
+                text.append(f"{seen.task} {seen.index}  {first[0]}\n", "dim")
+        else:
+            lines: list[Text] = []
+            for seen in reversed(self._files.recent):
+                if len(lines) >= room:
+                    break
+                lines.append(Text(f"{seen.task} {seen.index}", "bold"))
+                lines += [Text(f"  {line}") for line in seen.text.strip("\n").splitlines()[:4]]
+            text = Text("\n").join(lines[:room])
+        recent.update(text)
+
+    @on(TaskRows.Chosen)
+    def _browse(self, event: TaskRows.Chosen) -> None:
+        from mft_tui.screens.failures import FailuresScreen
+        from mft_tui.screens.monitor import MonitorScreen
+
+        screen = self.screen
+        if self._kind == "evaluate" and isinstance(screen, MonitorScreen) and screen.run:
+            self.app.push_screen(FailuresScreen(screen.run, event.task))
+
+
+class PlainPane(Static):
+    """Short jobs: what they wrote and how they ended."""
+
+    @property
+    def _app(self) -> "MftApp":
+        return self.app  # type: ignore[return-value]
+
+    async def show(self, run: RunRecord, latest: "dict[str, MetricPoint]") -> None:
+        """Draw the run as it is now."""
+        artifacts = await self._app.tracker.ask(lambda store: store.artifacts(run.id))
+        text = Text()
+        if run.message:
+            text.append(f"{run.message}\n\n", "bold")
+        for artifact in artifacts:
+            text.append(f"{artifact.kind}  ", "bold")
+            text.append(f"{size(artifact.size)}\n")
+            text.append(f"  {artifact.path}\n  sha256 {artifact.sha256}\n\n", "dim")
+        for key, value in json.loads(run.summary or "{}").items():
+            shown = number(value) if isinstance(value, int | float) else str(value)
+            text.append(f"{key:<18}", "dim")
+            text.append(f"{shown}\n")
+        if not text:
+            text.append("nothing has been written yet", "dim")
+        self.update(text)
+
+
+def pane_for(kind: str) -> TrainPane | TasksPane | PlainPane:
+    """The pane that shows a kind of run."""
+    if kind == "train":
+        return TrainPane()
+    if kind in ("generate", "evaluate"):
+        return TasksPane(kind)
+    return PlainPane()
