@@ -44,6 +44,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP) toolchains
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(PYTEST) tests/bench --bench -s -p no:xdist
 
 clean:
