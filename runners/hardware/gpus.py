@@ -99,7 +99,7 @@ def _read_gpu(questions: Questions, index: int, process_name: ProcessName) -> Gp
     )
     return Gpu(
         index=index,
-        uuid=uuid or "",
+        uuid=_text(uuid) if uuid else "",
         name=_text(name) if name else "unknown",
         memory=read_memory(questions, handle, about),
         processes=_read_processes(questions, handle, about, process_name),

@@ -112,7 +112,9 @@ def is_lost(error: Exception) -> bool:
 
 
 def _shown(answer: object) -> str:
-    fields = getattr(answer, "_fields_", None)
-    if fields:  # a ctypes structure prints as an address
-        return ", ".join(f"{name}={getattr(answer, name)}" for name, *_ in fields)
+    names = [field[0] for field in getattr(answer, "_fields_", ())] or list(
+        getattr(answer, "__dict__", ())
+    )
+    if names:  # a ctypes structure prints as an address
+        return ", ".join(f"{name}={getattr(answer, name)}" for name in names)
     return repr(answer)

@@ -6,13 +6,13 @@ is described as it is, with the reason in ``notes``.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from runners.hardware.gpus import Gpu, ProcessName, read_gpus
+from runners.hardware.gpus import Gpu, GpuMemory, ProcessName, read_gpus
 from runners.hardware.host import Cpus, HostMemory, detect_cpus, detect_memory
 from runners.hardware.nvml import Nvml, Questions, load_nvml
 from runners.hardware.visible import Accelerator, visible_devices
@@ -60,6 +60,21 @@ class Hardware:
         plain["cpus"]["usable"] = self.cpus.usable
         plain["memory"]["usable"] = self.memory.usable
         return plain
+
+
+def with_gpus(
+    hardware: Hardware, count: int, memory: int, *, name: str = "planned GPU"
+) -> Hardware:
+    """The same machine as if it had ``count`` empty GPUs of ``memory`` bytes that compute in bf16.
+
+    For planning: what a run would need on a machine that is not this one.
+    """
+    size = GpuMemory(total=memory, used=0, free=memory)
+    devices = tuple(
+        Accelerator(f"planned-{index}", name, index, size, None, bf16=True, mig=False)
+        for index in range(count)
+    )
+    return replace(hardware, gpus=(), usable=devices, notes=())
 
 
 def detect(
