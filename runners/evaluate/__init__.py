@@ -1,1 +1,1 @@
-"""Stored generations to verdicts: languages, sandbox, worker pool, pass@k."""
+"""Turns stored generations into verdicts and pass@1, running untrusted programs in a sandbox."""

@@ -1,0 +1,74 @@
+"""``mft-tui evaluate``: score a folder of generations."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    generations: Annotated[
+        Path, typer.Argument(help="The folder generations_{model}.", show_default=False)
+    ],
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks to score, comma separated; all there by default.")
+    ] = None,
+    benchmarks: Annotated[
+        Path | None, typer.Option(help="Benchmark folder; the imported one by default.")
+    ] = None,
+    sandbox: Annotated[
+        str | None, typer.Option(help="bwrap, docker or none (none needs --i-understand too).")
+    ] = None,
+    i_understand: Annotated[
+        bool, typer.Option("--i-understand", help="Programs may run as you, without a sandbox.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(help="Programs at once; one a core by default.")
+    ] = None,
+    way: Annotated[
+        str | None, typer.Option(help="fast, or plain: as the reference does, slower.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="An early exit 0 does not pass.")
+    ] = False,
+    pass_k: Annotated[
+        str | None, typer.Option(help="The k of each pass@k, comma separated.")
+    ] = None,
+    memory_mb: Annotated[int | None, typer.Option(help="Memory limit of a program, MiB.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder that gets metrics_{model}.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for the run.")] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="Run that made the generations, for the lineage.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Start it and come back.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The scores as JSON on stdout.")] = False,
+) -> None:
+    """Run the generations of a model in a sandbox and report pass@1 of each task.
+
+    Verdicts are written as they come; a stopped evaluation is resumed where it was.
+
+    \b
+    Examples:
+      mft-tui evaluate out/generations_my-model
+      mft-tui evaluate out/generations_my-model --tasks mbpp,humanevalsynthesize-rust --json
+    """
+    from mft_tui.cli.launching import run_job_command
+    from runners.config.resolve import resolve
+
+    flags: dict[str, object] = {
+        "generations": generations.absolute(),
+        "tasks": tasks,
+        "benchmarks": benchmarks.absolute() if benchmarks else None,
+        "sandbox": sandbox,
+        "i_understand": i_understand or None,
+        "jobs": jobs,
+        "way": way,
+        "strict": strict or None,
+        "pass_k": [int(k) for k in pass_k.split(",")] if pass_k else None,
+        "memory_mb": memory_mb,
+        "output_dir": output.absolute() if output else None,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
+    resolved = resolve("evaluate", flags=given)
+    code = run_job_command(resolved.config, name=name, parent=parent, detach=detach, json=json)
+    raise typer.Exit(code)

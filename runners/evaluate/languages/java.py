@@ -1,0 +1,116 @@
+"""Java: javac, then a JVM for the program; the fast way keeps the compiler warm."""
+
+import io
+import re
+import shutil
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runners.evaluate.languages.base import (
+    Bench,
+    FastWay,
+    Judgement,
+    Missing,
+    Source,
+    Toolchain,
+    after,
+    reference_text,
+    settle,
+)
+from runners.evaluate.languages.probe import answer, shown_at
+from runners.evaluate.sandbox.base import Mount, Program
+from runners.evaluate.verdicts import Status
+
+# The reference gives javac 5 s of wall time and up to five tries.
+_COMPILE_SECONDS = 25.0
+_RUN_SECONDS = 10.0
+_CLASSES_BYTES = 64 << 20
+_INSTALL = "apt-get install -y default-jdk-headless"
+_COMPILE = '"$1" Main.java && tar cf classes.tar -- *.class'
+
+
+class Java:
+    """A JDK of version 11 or later."""
+
+    batch = 1
+    name = "java"
+
+    def assemble(self, row: Mapping[str, Any], candidate: str, family: str) -> str:
+        """The candidate without an empty Main of its own, and the tests."""
+        kept = candidate.replace("public class Main {\n    }", "").strip()
+        return kept + "\n" + reference_text(row, family)
+
+    def discover(self) -> Toolchain | Missing:
+        """javac and java of one JDK."""
+        compiler = shutil.which("javac")
+        if compiler is None:
+            return Missing("java", "javac is not installed", _INSTALL)
+        home = Path(compiler).resolve().parent.parent
+        version = answer(str(home / "bin" / "javac"), "-version")
+        if version is None:
+            return Missing("java", f"{compiler} does not run", _INSTALL)
+        inside, mounts = shown_at(home, "/opt/jdk")
+        # Debian keeps a JDK's settings in /etc and links to them.
+        etc = tuple(Mount(path, str(path)) for path in sorted(Path("/etc").glob("java-*-openjdk")))
+        return Toolchain(
+            "java",
+            version,
+            {"compiler": f"{inside}/bin/javac", "java": f"{inside}/bin/java"},
+            (*mounts, *etc),
+        )
+
+    def prepare(self, bench: Bench, folder: Path) -> None:
+        """Nothing yet."""
+
+    def judge(self, source: Source, bench: Bench) -> Judgement:
+        """Compile, then run ``Main`` in a sandbox of its own."""
+        limits = bench.timed(_COMPILE_SECONDS)
+        built = bench.run(
+            Program(
+                argv=["/bin/sh", "-c", _COMPILE, "sh", bench.toolchain.programs["compiler"]],
+                files={"Main.java": source.text.encode("utf-8", "surrogatepass")},
+                collect="classes.tar",
+                keep_stdout=_CLASSES_BYTES,
+            ),
+            limits,
+        )
+        compiled = settle(built, limits, "compile_error")
+        if not compiled.passed:
+            return compiled
+        return after(compiled, self.run(class_files(built.stdout), bench, options=()))
+
+    def run(
+        self, classes: Mapping[str, bytes], bench: Bench, options: tuple[str, ...]
+    ) -> Judgement:
+        """Run ``Main`` from these class files under a JVM with these options."""
+        limits = bench.timed(_RUN_SECONDS)
+        outcome = bench.run(
+            Program(
+                argv=[bench.toolchain.programs["java"], *options, "-cp", ".", "Main"],
+                files=classes,
+            ),
+            limits,
+        )
+        return settle(outcome, limits, _failure(outcome.stderr))
+
+    def fast(self, bench: Bench) -> FastWay | None:
+        """None yet."""
+        return None
+
+
+def class_files(archive: bytes) -> dict[str, bytes]:
+    """The class files in a tar archive that came out of the sandbox, read in memory only."""
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            name = member.name.removeprefix("./")
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is not None and "/" not in name and name.endswith(".class"):
+                found[name] = content.read()
+    return found
+
+
+def _failure(stderr: bytes) -> Status:
+    return "wrong" if re.search(rb"AssertionError", stderr) else "runtime_error"

@@ -1,0 +1,103 @@
+"""JavaScript: one node run. It passes when nothing is printed; the exit status does not count."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runners.evaluate.languages.base import (
+    Bench,
+    FastWay,
+    Judgement,
+    Missing,
+    Source,
+    Toolchain,
+    reference_text,
+)
+from runners.evaluate.languages.probe import first_line, in_system, shown_at
+from runners.evaluate.sandbox.base import Mount, Outcome, Program
+from runners.evaluate.toolfolders import installed
+from runners.evaluate.verdicts import Status, quoted
+
+_RUN_SECONDS = 10.0
+_INSTALL = "apt-get install -y nodejs npm && make toolchains"
+_MODULES = "/opt/npm/node_modules"
+_END = "__mft_end"
+
+
+class JavaScript:
+    """node, with the package js-md5 where one row looks for it."""
+
+    batch = 1
+    name = "js"
+
+    def assemble(self, row: Mapping[str, Any], candidate: str, family: str) -> str:
+        """The candidate and the tests."""
+        return candidate + "\n" + reference_text(row, family)
+
+    def discover(self) -> Toolchain | Missing:
+        """node, and js-md5 where the installer or npm puts it."""
+        node = shutil.which("node") or shutil.which("nodejs")
+        if node is None:
+            return Missing("js", "node is not installed", _INSTALL)
+        program, mounts = _node_inside(Path(node).resolve())
+        modules = installed("npm/node_modules") or Path("/usr/share/nodejs")
+        package = modules / "js-md5"
+        if not package.is_dir():
+            return Missing("js", "the npm package js-md5 is not installed", "make toolchains")
+        version = f"node {first_line(node, '--version')}"
+        return Toolchain(
+            "js",
+            version,
+            {"node": program},
+            (*mounts, Mount(package.resolve(), f"{_MODULES}/js-md5")),
+            {"NODE_PATH": _MODULES},
+        )
+
+    def prepare(self, bench: Bench, folder: Path) -> None:
+        """Nothing to build."""
+
+    def judge(self, source: Source, bench: Bench) -> Judgement:
+        """Run it by itself."""
+        return self.run(source, bench, options=())
+
+    def run(self, source: Source, bench: Bench, options: tuple[str, ...]) -> Judgement:
+        """Run ``test.js`` under node with these options."""
+        limits = bench.timed(_RUN_SECONDS)
+        outcome = bench.run(
+            Program(
+                argv=[bench.toolchain.programs["node"], *options, "test.js"],
+                files={"test.js": source.text.encode("utf-8", "surrogatepass")},
+            ),
+            limits,
+        )
+        return Judgement(
+            status := _status(outcome, limits.cpu_seconds),
+            "" if status == "passed" else quoted(outcome.stderr, outcome.stdout) or status,
+            outcome.cpu_seconds,
+            outcome.memory_bytes,
+        )
+
+    def fast(self, bench: Bench) -> FastWay | None:
+        """None: the plain way is one short process already."""
+        return None
+
+
+def _status(outcome: Outcome, cpu_limit: float) -> Status:
+    if outcome.ended != "exited":
+        return outcome.ended
+    if outcome.exit_code != 0 and outcome.cpu_seconds >= 0.95 * cpu_limit:
+        return "timeout"
+    if outcome.stdout_bytes + outcome.stderr_bytes == 0:
+        return "passed"
+    if b"SyntaxError" in outcome.stderr:
+        return "compile_error"
+    return "wrong" if b"Assertion failed" in outcome.stderr else "runtime_error"
+
+
+def _node_inside(node: Path) -> tuple[str, tuple[Mount, ...]]:
+    """Path of node in the sandbox; one installed elsewhere (nvm, say) is shown as a folder."""
+    if in_system(node):
+        return str(node), ()
+    inside, mounts = shown_at(node.parent.parent, "/opt/node")
+    return f"{inside}/{node.parent.name}/{node.name}", mounts

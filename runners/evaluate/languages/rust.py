@@ -1,0 +1,173 @@
+"""Rust: ``cargo check`` and ``cargo test`` offline, with rand 0.4's face on today's rand.
+
+Rows call ``rng.gen_range(low, high)`` of rand 0.4, which no compiler of today builds any more, so
+a small crate of ours gives that face to rand 0.8 (``rust_crates/``).
+"""
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runners.evaluate.languages.base import (
+    Bench,
+    FastWay,
+    Judgement,
+    Missing,
+    Source,
+    Toolchain,
+    after,
+    reference_text,
+    settle,
+)
+from runners.evaluate.languages.parts import unpack_into
+from runners.evaluate.languages.probe import answer, shown_at
+from runners.evaluate.sandbox.base import Limits, Mount, Program
+from runners.evaluate.toolfolders import installed
+from runners.evaluate.verdicts import Status
+
+_CHECK_SECONDS = 300.0
+_TEST_SECONDS = 30.0
+_MAIN = "fn main()"
+_CRATES = "/opt/crates"
+_PARTS = "/opt/rust-parts"
+_OURS = Path(__file__).parent / "rust_crates"
+_INSTALL = "apt-get install -y rustc cargo librust-rand-dev librust-regex-dev librust-md5-dev"
+
+_CARGO_TOML = """[package]
+name = "candidate"
+version = "0.1.0"
+edition = "2021"
+
+[dependencies]
+rand = { path = "rand" }
+regex = { version = "1", default-features = false, features = ["std", "unicode"] }
+md5 = "0.7"
+"""
+_CARGO_CONFIG = f"""[source.crates-io]
+replace-with = "here"
+
+[source.here]
+directory = "{_CRATES}"
+
+[net]
+offline = true
+"""
+_ENVIRONMENT = {"CARGO_HOME": "/work/.cargo", "CARGO_TERM_COLOR": "never", "RUST_BACKTRACE": "0"}
+_BUILD = (
+    'PATH="$1:$PATH"; cargo check --offline && cargo test --offline --no-run && '
+    "tar cf parts.tar Cargo.lock target"
+)
+_STEP = 'PATH="$1:$PATH"; cp -a "$2/target" target && exec cargo "$3" --offline'
+
+
+class Rust:
+    """rustc and cargo, with the three crates that the rows use."""
+
+    batch = 1
+    name = "rust"
+
+    def assemble(self, row: Mapping[str, Any], candidate: str, family: str) -> str:
+        """An empty main and the declaration's lines where missing, the candidate, the tests."""
+        head = "" if _MAIN in candidate else f"{_MAIN}{{}}\n"
+        for line in str(row["declaration"]).strip().split("\n"):
+            bare = line.strip()
+            if bare in candidate:
+                continue
+            if bare.startswith("fn") and bare.split("(")[0] in candidate:
+                continue
+            head += bare + "\n"
+        pieces = candidate.split(_MAIN)
+        body = _MAIN.join(pieces[:2])
+        return head + body + "\n" + reference_text(row, family)
+
+    def discover(self) -> Toolchain | Missing:
+        """rustc's own folder (rustup hides it behind a proxy), cargo, and the crates."""
+        if shutil.which("rustc") is None or shutil.which("cargo") is None:
+            return Missing("rust", "rustc and cargo are not installed", _INSTALL)
+        sysroot = answer("rustc", "--print", "sysroot")
+        if sysroot is None:
+            return Missing("rust", "rustc does not run (rustup without a toolchain?)", _INSTALL)
+        crates = next((p for p in _registries() if next(p.glob("rand-0.8*"), None)), None)
+        if crates is None:
+            return Missing("rust", "the crates rand, regex and md5 are not installed", _INSTALL)
+        folder = Path(sysroot)
+        if not (folder / "bin" / "cargo").exists():
+            cargo = Path(shutil.which("cargo") or "cargo").resolve()
+            folder = cargo.parent.parent
+        inside, mounts = shown_at(folder, "/opt/rust")
+        return Toolchain(
+            "rust",
+            answer("rustc", "--version") or "",
+            {"bin": f"{inside}/bin", "rustc": f"{inside}/bin/rustc"},
+            (*mounts, Mount(crates, _CRATES)),
+            _ENVIRONMENT,
+        )
+
+    def prepare(self, bench: Bench, folder: Path) -> None:
+        """Cargo's target folder with the crates checked and built."""
+        limits = Limits(900.0, 3600.0, memory_bytes=4 << 30, processes=512, disk_bytes=1 << 30)
+        outcome = bench.run(
+            Program(
+                argv=["/bin/sh", "-c", _BUILD, "sh", bench.toolchain.programs["bin"]],
+                files={**_project("fn main() {}\n"), **_crate_files()},
+                collect="parts.tar",
+                keep_stdout=1 << 30,
+            ),
+            limits,
+        )
+        unpack_into(folder, outcome, "the Rust crates")
+
+    def judge(self, source: Source, bench: Bench) -> Judgement:
+        """``cargo check``, then ``cargo test``."""
+        checked = self._step("check", _CHECK_SECONDS, source, bench)
+        if not checked.passed:
+            return checked
+        return after(checked, self._step("test", _TEST_SECONDS, source, bench))
+
+    def _step(self, verb: str, seconds: float, source: Source, bench: Bench) -> Judgement:
+        limits = bench.timed(seconds)
+        lock = (bench.prepared / "Cargo.lock").read_bytes()
+        files = {**_project(source.text), **_crate_files(), "Cargo.lock": lock}
+        outcome = bench.run(
+            Program(
+                argv=["/bin/sh", "-c", _STEP, "sh", bench.toolchain.programs["bin"], _PARTS, verb],
+                files=files,
+                mounts=(Mount(bench.prepared, _PARTS),),
+            ),
+            limits,
+        )
+        return settle(outcome, limits, failure(outcome.stdout + outcome.stderr))
+
+    def fast(self, bench: Bench) -> FastWay | None:
+        """None yet."""
+        return None
+
+
+def failure(output: bytes) -> Status:
+    """What kind of failure cargo's output tells of."""
+    if re.search(rb"^error(\[E\d+\])?: ", output, re.MULTILINE) and b"running " not in output:
+        return "compile_error"
+    return "wrong" if b"assertion" in output else "runtime_error"
+
+
+def _registries() -> list[Path]:
+    own = installed("crates")
+    return [Path("/usr/share/cargo/registry"), *([own] if own else [])]
+
+
+def _project(text: str) -> dict[str, bytes]:
+    return {
+        "Cargo.toml": _CARGO_TOML.encode(),
+        ".cargo/config.toml": _CARGO_CONFIG.encode(),
+        "src/main.rs": text.encode("utf-8", "surrogatepass"),
+    }
+
+
+def _crate_files() -> dict[str, bytes]:
+    return {
+        f"rand/{path.relative_to(_OURS / 'rand')}": path.read_bytes()
+        for path in sorted((_OURS / "rand").rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }

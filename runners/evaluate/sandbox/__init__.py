@@ -1,0 +1,1 @@
+"""Where untrusted programs run. One protocol, three providers: bwrap, docker, none."""

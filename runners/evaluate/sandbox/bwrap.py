@@ -1,0 +1,213 @@
+"""The default provider: bubblewrap, with every namespace unshared.
+
+A program sees an empty root with read-only system folders and its toolchain, a private ``/proc``
+and ``/dev``, bounded tmpfs folders, no network, no environment, no privileges, and a seccomp
+filter. It cannot see the person's home, other processes, or any folder that outlives it.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runners.evaluate.sandbox.base import (
+    KEPT_OUTPUT,
+    WORK,
+    Limits,
+    Outcome,
+    Program,
+    SandboxError,
+    Server,
+)
+from runners.evaluate.sandbox.cgroup import Cage, make_cage
+from runners.evaluate.sandbox.halt import Halt
+from runners.evaluate.sandbox.process import run_process
+from runners.evaluate.sandbox.seccomp import seccomp_filter
+from runners.evaluate.sandbox.server import PipeServer
+from runners.evaluate.sandbox.watchdog import tree_usage
+
+_SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_SYSTEM_FILES = ("/etc/alternatives", "/etc/ld.so.cache")
+_BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": WORK, "LANG": "C.UTF-8"}
+
+# Joins its groups and takes its limits before anything else of the sandbox exists; the loop eats
+# the group folders up to "--". ulimit -f counts blocks of 512 bytes in a POSIX shell.
+_DOORWAY = (
+    'ulimit -c 0; ulimit -t "$1"; ulimit -f "$2"; ulimit -n "$3"; shift 3; '
+    'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 125; shift; done; shift; '
+    'exec "$@"'
+)
+# The product of a stage becomes its standard output; whatever the stage itself prints moves to
+# standard error.
+_COLLECT = 'out=$1; shift; "$@" 1>&2 </dev/null || exit $?; exec cat -- "$out"'
+
+
+class BwrapSandbox:
+    """Runs each program in a bubblewrap of its own."""
+
+    name = "bwrap"
+
+    def __init__(
+        self,
+        *,
+        executable: str = "bwrap",
+        cage: Callable[[], Cage | None] = make_cage,
+        halt: Halt | None = None,
+    ) -> None:
+        self._halt = halt
+        self._executable = executable
+        self._new_cage = cage
+        self._cage = cage()
+        self._filter = seccomp_filter()
+
+    @property
+    def limits_by(self) -> str:
+        """What enforces memory and process limits here, for doctor."""
+        return "watchdog" if self._cage is None else f"cgroup v{self._cage.version}"
+
+    def run(self, program: Program, limits: Limits) -> Outcome:
+        """Run ``program`` in a fresh sandbox. Raises ``SandboxError`` if that cannot be made."""
+        cage = self._cage
+        if cage is not None:
+            cage.prepare(limits)
+        with contextlib.ExitStack() as open_files:
+            argv, fds = self._command(program, limits, cage, open_files)
+            stdin = memory_file(program.stdin)
+            open_files.callback(os.close, stdin)
+            outcome = run_process(
+                argv,
+                limits,
+                stdin=stdin,
+                keep_stdout=program.keep_stdout,
+                keep_stderr=KEPT_OUTPUT,
+                pass_fds=fds,
+                environment={},
+                halt=self._halt,
+                watch=tree_usage if cage is None else None,
+                end=_end if cage is None else lambda process: _end(process, cage),
+            )
+        _raise_if_not_made(outcome)
+        return _judged_by(cage, outcome) if cage is not None else outcome
+
+    def serve(self, program: Program, limits: Limits) -> Server:
+        """Start a server in a sandbox (and cage) of its own."""
+        cage = self._new_cage()
+        if cage is not None:
+            cage.prepare(limits)
+        with contextlib.ExitStack() as open_files:
+            argv, fds = self._command(program, limits, cage, open_files)
+            return PipeServer(
+                argv, fds, halt=self._halt, after=cage.close if cage is not None else None
+            )
+
+    def close(self) -> None:
+        """Remove the control groups."""
+        if self._cage is not None:
+            self._cage.close()
+            self._cage = None
+
+    def _command(
+        self,
+        program: Program,
+        limits: Limits,
+        cage: Cage | None,
+        open_files: contextlib.ExitStack,
+    ) -> tuple[list[str], list[int]]:
+        fds: list[int] = []
+
+        def hold(content: bytes) -> str:
+            fd = memory_file(content)
+            open_files.callback(os.close, fd)
+            fds.append(fd)
+            return str(fd)
+
+        cpu = max(1, round(limits.cpu_seconds))
+        argv = ["/bin/sh", "-c", _DOORWAY, "sh"]
+        argv += [str(cpu), str(limits.disk_bytes // 512), str(limits.open_files)]
+        argv += [str(folder) for folder in (cage.folders if cage else ())]
+        argv += ["--", self._executable]
+        argv += _isolation(nested=program.nested)
+        argv += _root(program, limits.disk_bytes)
+        for name, content in program.files.items():
+            argv += ["--perms", "0755", "--file", hold(content), f"{WORK}/{name}"]
+        for key, value in (_BASE_ENVIRONMENT | dict(program.environment)).items():
+            argv += ["--setenv", key, value]
+        if self._filter is not None and not program.nested:
+            argv += ["--seccomp", hold(self._filter)]
+        argv += ["--chdir", WORK, "--", *_stage(program)]
+        return argv, fds
+
+
+def _isolation(*, nested: bool) -> list[str]:
+    argv = ["--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--clearenv"]
+    argv += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--cap-drop", "ALL"]
+    return argv if nested else [*argv, "--disable-userns"]
+
+
+def _root(program: Program, disk_bytes: int) -> Iterator[str]:
+    for folder in _SYSTEM_FOLDERS:
+        path = Path(folder)
+        if path.is_symlink():
+            yield from ("--symlink", str(path.readlink()), folder)
+        elif path.is_dir():
+            yield from ("--ro-bind", folder, folder)
+    for file in _SYSTEM_FILES:
+        yield from ("--ro-bind-try", file, file)
+    yield from ("--proc", "/proc", "--dev", "/dev")
+    for folder in ("/tmp", WORK):  # noqa: S108 - the sandbox's own
+        yield from ("--size", str(disk_bytes), "--tmpfs", folder)
+    for mount in program.mounts:
+        yield from ("--ro-bind", str(mount.source), mount.target)
+
+
+def _stage(program: Program) -> Sequence[str]:
+    if program.collect is None:
+        return list(program.argv)
+    return ["/bin/sh", "-c", _COLLECT, "sh", f"{WORK}/{program.collect}", *program.argv]
+
+
+def memory_file(content: bytes) -> int:
+    """A file descriptor of an unnamed file in memory, at its beginning; the caller closes it."""
+    fd = os.memfd_create("mft", 0)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _end(process: subprocess.Popen[bytes], cage: Cage | None = None) -> None:
+    # Killing bwrap kills init of the process namespace (--die-with-parent), and the kernel then
+    # everything in it, daemons too.
+    with contextlib.suppress(ProcessLookupError):
+        # Not Popen.kill: that reaps, and with the status the accounting would be gone.
+        os.kill(process.pid, signal.SIGKILL)
+    if cage is not None:
+        cage.empty()
+
+
+def _raise_if_not_made(outcome: Outcome) -> None:
+    if outcome.exit_code in {1, 125} and outcome.stderr.startswith((b"bwrap: ", b"sh: ")):
+        message = outcome.stderr.decode(errors="replace").strip()
+        if b"execvp" in outcome.stderr:
+            return
+        raise SandboxError(
+            f"the sandbox could not be made: {message}",
+            fix="Run mft-tui doctor: it says what this machine lacks and how to enable it.",
+        )
+
+
+def _judged_by(cage: Cage, outcome: Outcome) -> Outcome:
+    ended = outcome.ended
+    if cage.out_of_memory():
+        ended = "memory_limit"
+    return replace(
+        outcome,
+        ended=ended,
+        exit_code=outcome.exit_code if ended == "exited" else None,
+        cpu_seconds=outcome.cpu_seconds if (cpu := cage.cpu_seconds()) is None else cpu,
+        memory_bytes=cage.peak() or outcome.memory_bytes,
+    )

@@ -1,0 +1,286 @@
+"""The evaluation job: a folder of generations in, verdicts and metrics out.
+
+Verdicts are appended as they come, so a run that was stopped or killed goes on where it was. A
+task whose toolchain is missing is skipped and named; the others are scored.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runners.benchmarks.rows import resolve_benchmarks
+from runners.benchmarks.tasks import TASKS
+from runners.config.evaluate import EvaluateConfig
+from runners.errors import JobFailedError, MissingInputError
+from runners.evaluate.items import Item, TaskItems, load_items, model_name, tasks_present
+from runners.evaluate.judge import Judge
+from runners.evaluate.languages import get_language
+from runners.evaluate.languages.base import Bench, Judgement, Toolchain
+from runners.evaluate.pool import Judged, judge_all, units, worker_count
+from runners.evaluate.sandbox.base import MIB, Limits, Sandbox, SandboxError
+from runners.evaluate.sandbox.cgroup import sweep_left_behind
+from runners.evaluate.sandbox.choose import make_sandbox
+from runners.evaluate.sandbox.halt import Halt
+from runners.evaluate.scores import score, write_metrics
+from runners.evaluate.toolcache import prepared
+from runners.evaluate.toolchains import discover
+from runners.evaluate.verdicts import Verdict, VerdictFile, read_verdicts, rewrite_verdicts
+from runners.lifecycle.job import Job
+
+_PROGRESS_SECONDS = 0.5
+_FAULTS_THAT_STOP = 20
+
+
+@dataclass
+class _Tally:
+    """One task on its way: its verdict file and what is known so far."""
+
+    task: TaskItems
+    file: VerdictFile
+    verdicts: dict[tuple[int, int], Verdict]
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.task.task.name
+
+    @property
+    def left(self) -> tuple[Item, ...]:
+        return tuple(item for item in self.task.items if item.key not in self.verdicts)
+
+    def ordered(self) -> list[Verdict]:
+        return [self.verdicts[item.key] for item in self.task.items]
+
+    def counts(self) -> list[tuple[int, int]]:
+        """(samples, passed) of each question."""
+        samples: Counter[int] = Counter()
+        passed: Counter[int] = Counter()
+        for verdict in self.verdicts.values():
+            samples[verdict.index] += 1
+            passed[verdict.index] += verdict.passed
+        return [(samples[index], passed[index]) for index in sorted(samples)]
+
+
+def evaluate(job: Job[EvaluateConfig]) -> Mapping[str, object]:
+    """Judge everything the config names; return ``evaluate --json``'s object."""
+    config, begin = job.config, time.monotonic()
+    model = model_name(config.generations)
+    benchmarks = resolve_benchmarks(config.benchmarks)
+    tasks = [
+        load_items(config.generations, name, benchmarks)
+        for name in tasks_present(config.generations, config.tasks)
+    ]
+    _check_samples(config, tasks)
+    halt = Halt()
+    sweep_left_behind()
+    folder = job.output_folder(config.output_dir) / f"metrics_{model}"
+    folder.mkdir(exist_ok=True)
+    new_sandbox = make_sandbox(config, halt)
+    toolchains = _toolchains(job, tasks)
+    tasks = [task for task in tasks if task.task.language in toolchains]
+    parts, batches = _parts(new_sandbox(), toolchains, _limits(config), fast=config.way == "fast")
+    tallies = [_open(folder, task, model, resumed=job.attempt > 1) for task in tasks]
+
+    def new_judge() -> Judge:
+        return Judge(
+            new_sandbox(),
+            toolchains,
+            parts,
+            _limits(config),
+            fast=config.way == "fast",
+            strict=config.strict,
+        )
+
+    try:
+        _judge(job, tallies, new_judge, batches, halt, toolchains)
+    finally:
+        for tally in tallies:
+            tally.file.close()
+        halt.close()
+    return _summary(model, tallies, time.monotonic() - begin)
+
+
+def _check_samples(config: EvaluateConfig, tasks: list[TaskItems]) -> None:
+    fewest = min(
+        min(Counter(item.question.index for item in task.items).values()) for task in tasks
+    )
+    if too_large := [k for k in config.pass_k if k > fewest]:
+        raise JobFailedError(
+            f"pass@{too_large[0]} needs {too_large[0]} samples a question; there are {fewest}",
+            where="pass_k",
+            fix="Ask for a smaller k, or generate more samples.",
+        )
+
+
+def _limits(config: EvaluateConfig) -> Limits:
+    return Limits(
+        cpu_seconds=1.0,
+        wall_seconds=1.0,
+        memory_bytes=config.memory_mb * MIB,
+        processes=config.processes,
+    )
+
+
+def _toolchains(job: Job[EvaluateConfig], tasks: list[TaskItems]) -> dict[str, Toolchain]:
+    found: dict[str, Toolchain] = {}
+    for tool in discover(dict.fromkeys(task.task.language for task in tasks)):
+        skipped = [task.task.name for task in tasks if task.task.language == tool.language]
+        if isinstance(tool, Toolchain):
+            found[tool.language] = tool
+        else:
+            job.events.notice(
+                "warning",
+                f"{', '.join(skipped)} skipped: {tool.what}. Install it with: {tool.install}",
+            )
+    if not found:
+        raise MissingInputError(
+            "none of the tasks can be scored, because no toolchain is there",
+            fix="Run mft-tui doctor: it names the lines that install them.",
+        )
+    return found
+
+
+def _parts(
+    sandbox: Sandbox, toolchains: dict[str, Toolchain], limits: Limits, *, fast: bool
+) -> tuple[dict[str, Path], dict[str, int]]:
+    """The prepared folder and the best batch size of each language."""
+    parts: dict[str, Path] = {}
+    batches: dict[str, int] = {}
+    try:
+        for name, toolchain in toolchains.items():
+            language = get_language(name)
+            bench = Bench(sandbox, toolchain, limits, Path())
+            parts[name] = prepared(language, bench)
+            batches[name] = language.batch if fast else 1
+    finally:
+        sandbox.close()
+    return parts, batches
+
+
+def _open(folder: Path, task: TaskItems, model: str, *, resumed: bool) -> _Tally:
+    path = folder / f"verdicts_{task.task.name}_{model}.jsonl"
+    kept: dict[tuple[int, int], Verdict] = {}
+    if resumed:
+        digests = {item.key: item.digest for item in task.items}
+        for verdict in read_verdicts(path):
+            key = (verdict.index, verdict.sample)
+            if digests.get(key) == verdict.generation and verdict.status != "sandbox_error":
+                kept[key] = verdict
+    else:
+        path.unlink(missing_ok=True)
+    seconds = sum(verdict.seconds for verdict in kept.values())
+    return _Tally(task, VerdictFile(path), kept, seconds)
+
+
+def _judge(
+    job: Job[EvaluateConfig],
+    tallies: list[_Tally],
+    new_judge: Callable[[], Judge],
+    batches: dict[str, int],
+    halt: Halt,
+    toolchains: dict[str, Toolchain],
+) -> None:
+    by_name = {tally.name: tally for tally in tallies}
+    total = sum(len(tally.task.items) for tally in tallies)
+    done = sum(len(tally.verdicts) for tally in tallies)
+    for tally in tallies:
+        if not tally.left:
+            _finish(job, tally, toolchains)
+    workers = worker_count(job.config.jobs)
+    work = units([TaskItems(t.task.task, t.left) for t in tallies if t.left], batches, workers)
+    told, faults = 0.0, 0
+    for judged in judge_all(
+        work, new_judge, workers=workers, halt=halt, stopping=lambda: job.stopping
+    ):
+        tally = by_name[judged.task.task.name]
+        _record(tally, judged)
+        done += 1
+        faults = faults + 1 if judged.judgement.status == "sandbox_error" else 0
+        if faults >= _FAULTS_THAT_STOP:
+            raise SandboxError(
+                f"the sandbox failed {faults} times in a row: {judged.judgement.detail}",
+                fix="Run mft-tui doctor; what was judged so far is kept.",
+            )
+        if not tally.left:
+            _finish(job, tally, toolchains)
+        if time.monotonic() - told >= _PROGRESS_SECONDS or done == total:
+            told = time.monotonic()
+            job.events.progress("evaluate", done, total, "generations")
+
+
+def _record(tally: _Tally, judged: Judged) -> None:
+    item, judgement = judged.item, judged.judgement
+    verdict = _verdict(item, judgement)
+    tally.file.append(verdict)
+    tally.verdicts[item.key] = verdict
+    tally.seconds += judgement.seconds
+
+
+def _verdict(item: Item, judgement: Judgement) -> Verdict:
+    return Verdict(
+        index=item.question.index,
+        task_id=item.question.task_id,
+        passed=judgement.passed,
+        status=judgement.status,
+        seconds=round(judgement.seconds, 3),
+        detail=judgement.detail,
+        memory=judgement.memory,
+        sample=item.sample,
+        generation=item.digest,
+    )
+
+
+def _finish(job: Job[EvaluateConfig], tally: _Tally, toolchains: dict[str, Toolchain]) -> None:
+    """Write a task's metrics and verdicts in order, and tell its score."""
+    config = job.config
+    verdicts = tally.ordered()
+    rewrite_verdicts(tally.file.path, verdicts)
+    scores = [score(tally.counts(), k) for k in sorted({1, *config.pass_k})]
+    path = tally.file.path
+    metrics = path.with_name(path.name.replace("verdicts_", "metrics_", 1)).with_suffix(".json")
+    write_metrics(
+        metrics,
+        tally.name,
+        scores,
+        {
+            "model": model_name(config.generations),
+            "tasks": tally.name,
+            "questions": len(tally.counts()),
+            "generations": len(verdicts),
+            "passed": sum(verdict.passed for verdict in verdicts),
+            "statuses": dict(sorted(Counter(verdict.status for verdict in verdicts).items())),
+            "confidence_95": {f"pass@{s.k}": [s.low, s.high] for s in scores},
+            "toolchain": toolchains[tally.task.task.language].version,
+            "sandbox": config.sandbox,
+            "way": config.way,
+            "strict": config.strict,
+            "memory_mb": config.memory_mb,
+        },
+    )
+    passed = sum(verdict.passed for verdict in verdicts)
+    job.events.score(tally.name, passed, len(verdicts), scores[0].value)
+    job.record_artifact("metrics", metrics)
+
+
+def _summary(model: str, tallies: list[_Tally], seconds: float) -> dict[str, object]:
+    tasks: dict[str, dict[str, float | int]] = {}
+    for tally in tallies:
+        if tally.left:
+            continue
+        counts = tally.counts()
+        tasks[tally.name] = {
+            "pass@1": score(counts, 1).value,
+            "passed": sum(passed for _, passed in counts),
+            "total": sum(samples for samples, _ in counts),
+            "seconds": round(tally.seconds, 3),
+        }
+    complete = set(tasks) == set(TASKS)
+    average = sum(float(t["pass@1"]) for t in tasks.values()) / len(TASKS) if complete else None
+    return {
+        "model_name": model,
+        "tasks": tasks,
+        "average": average,
+        "seconds": round(seconds, 3),
+    }
