@@ -3,13 +3,16 @@
 from collections import defaultdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, func, nulls_last, select
 
 from db import tables
+from db.derived import RUN, Derived
 from db.errors import QueryError
+from db.fields import DERIVED_SORTS, nearest
+from db.filter_sql import FilterCompiler
 from db.records import Page, RunQuery, RunRecord, RunRow
 from db.runs import record_of
-from db.series import unflagged
+from db.series import all_keys, unflagged
 
 
 def list_runs(connection: Connection, query: RunQuery, *, now: float) -> Page:
@@ -17,35 +20,81 @@ def list_runs(connection: Connection, query: RunQuery, *, now: float) -> Page:
 
     Raises ``QueryError``.
     """
-    condition = _trash(query)
-    total = connection.execute(select(func.count()).select_from(tables.run).where(*condition))
-    page: Select[Any] = (
-        select(tables.run)
-        .where(*condition)
-        .order_by(*_order(query.sort))
+    derived = Derived(all_keys(connection), now=now)
+    compiler = FilterCompiler(query.filter, derived)
+    clause = compiler.compile()
+    conditions = [] if clause is None else [clause]
+    if not compiler.names_trash:
+        conditions += _trash(query)
+    order = _order(query.sort, derived)
+    # The window counts all that match while the page is being made: one pass instead of two.
+    ids = connection.execute(
+        select(RUN.id, func.count().over().label("total"))
+        .select_from(derived.source)
+        .where(*conditions)
+        .order_by(*order)
         .limit(query.limit)
         .offset(query.offset)
-    )
-    runs = [record_of(row) for row in connection.execute(page)]
-    return Page(_dressed(connection, runs, query.metrics), total.scalar_one(), query.offset)
+    ).all()
+    if ids or not query.offset:
+        total = ids[0].total if ids else 0
+    else:
+        counted = select(func.count()).select_from(derived.source).where(*conditions)
+        total = connection.execute(counted).scalar_one()
+    runs = _records(connection, [row.id for row in ids])
+    rows = _dressed(connection, runs, query.metrics)
+    return Page(rows, total, query.offset, tuple(compiler.hints))
 
 
 def _trash(query: RunQuery) -> list[ColumnElement[bool]]:
     match query.trash:
         case "hide":
-            return [tables.run.c.trashed_at.is_(None)]
+            return [RUN.trashed_at.is_(None)]
         case "only":
-            return [tables.run.c.trashed_at.is_not(None)]
-        case _:
+            return [RUN.trashed_at.is_not(None)]
+        case "include":
             return []
 
 
-def _order(sort: str) -> list[ColumnElement[Any]]:
-    name = sort.removeprefix("-")
-    if name not in tables.run.c:
-        raise QueryError(f"runs cannot be sorted by {name!r}")
-    column = tables.run.c[name]
-    return [column.desc() if sort.startswith("-") else column.asc(), tables.run.c.id.desc()]
+def _order(sort: str, derived: Derived) -> list[ColumnElement[Any]]:
+    """``sort`` as an ORDER BY; runs without a value come last either way, newest first."""
+    column = _sort_column(sort.removeprefix("-"), derived)
+    descending = sort.startswith("-")
+    return [nulls_last(column.desc() if descending else column.asc()), RUN.id.desc()]
+
+
+def _sort_column(name: str, derived: Derived) -> ColumnElement[Any]:
+    match name:
+        case "pass@1":
+            return derived.average()
+        case "scored":
+            return derived.scored()
+        case "duration":
+            return derived.duration()
+    family, _, rest = name.partition(".")
+    if family == "pass@1":
+        return derived.score(rest)
+    if family == "config" and rest:
+        return derived.setting(rest)
+    key = rest if family == "metric" and rest else name
+    if name in tables.run.c:
+        return tables.run.c[name]
+    if key in derived.keys:
+        return derived.metric(key)
+    close = nearest(name, [*tables.run.c.keys(), *DERIVED_SORTS, *derived.keys])
+    raise QueryError(
+        f"runs cannot be sorted by {name!r}",
+        where="sort",
+        fix=f"Did you mean {close!r}?"
+        if close
+        else "Sort by a column such as created_at, by pass@1, pass@1.TASK, config.KEY or a metric.",
+    )
+
+
+def _records(connection: Connection, ids: list[str]) -> list[RunRecord]:
+    rows = connection.execute(select(tables.run).where(RUN.id.in_(ids)))
+    found = {row.id: record_of(row) for row in rows}
+    return [found[run_id] for run_id in ids]
 
 
 def _dressed(
@@ -71,6 +120,7 @@ def _dressed(
         select(latest.c.run_id, names.name, latest.c.value, latest.c.flag)
         .join_from(latest, tables.metric_key)
         .where(latest.c.run_id.in_(ids))
+        .order_by(names.name)
     )
     if keys:
         wanted = wanted.where(names.name.in_(keys))

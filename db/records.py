@@ -130,9 +130,10 @@ Trash = Literal["hide", "only", "include"]
 class RunQuery:
     """Which runs to list, and how.
 
-    ``filter`` is text of the filter language. ``sort`` is a column, a metric key, ``pass@1`` or
-    ``pass@1.TASK``, with a minus in front for descending. ``metrics`` names the metric keys whose
-    latest values the rows should carry; empty for all of them.
+    ``filter`` is text of the filter language (``db.filter_language``). ``sort`` is a column of the
+    run, a metric key, ``pass@1``, ``pass@1.TASK``, ``scored``, ``duration`` or ``config.KEY``, with
+    a minus in front for descending. ``limit`` -1 is no limit. ``metrics`` names the metric keys
+    whose newest values the rows should carry; empty for all of them.
     """
 
     filter: str = ""
@@ -168,8 +169,12 @@ class RunRow:
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a listing, and how many runs there are in all."""
+    """One page of a listing, and how many runs match in all.
+
+    ``hints`` are sentences about a filter that makes sense but can match nothing.
+    """
 
     rows: tuple[RunRow, ...]
     total: int
     offset: int
+    hints: tuple[str, ...] = ()

@@ -72,9 +72,14 @@ def update_run(
         change = change.where(tables.run.c.status.in_(expected))
     if connection.execute(change.values(**fields)).rowcount:
         return True
+    require_run(connection, run_id)
+    return False
+
+
+def require_run(connection: Connection, run_id: str) -> None:
+    """Raise ``RunNotFoundError`` unless there is a run of that whole id."""
     if not connection.execute(select(tables.run.c.id).where(tables.run.c.id == run_id)).first():
         raise RunNotFoundError("there is no such run", where=run_id)
-    return False
 
 
 def children(connection: Connection, run_id: str) -> list[RunRecord]:

@@ -5,11 +5,11 @@ it needs.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from db import listing, results, runs, series
+from db import labels, listing, results, runs, series
 from db.engine import Database
 from db.records import (
     ArtifactRecord,
@@ -19,6 +19,7 @@ from db.records import (
     RunQuery,
     RunRecord,
     ScoreRecord,
+    Series,
     VerdictRecord,
 )
 from db.writer import RunWriter
@@ -97,11 +98,69 @@ class Store:
         with self._database.reading() as connection:
             return listing.list_runs(connection, query or RunQuery(), now=self._clock())
 
+    # What people say about runs
+
+    def tag(self, run_id: str, names: Iterable[str]) -> None:
+        """Hang tags on a run. Raises ``QueryError`` for a name that cannot be one."""
+        with self._database.writing() as connection:
+            labels.tag(connection, run_id, names)
+
+    def untag(self, run_id: str, names: Iterable[str]) -> list[str]:
+        """Take tags off a run; return those that did hang there."""
+        with self._database.writing() as connection:
+            return labels.untag(connection, run_id, names)
+
+    def tags(self, run_id: str) -> list[str]:
+        """The tags of a run, in alphabetical order."""
+        with self._database.reading() as connection:
+            return labels.tags(connection, run_id)
+
+    def all_tags(self) -> dict[str, int]:
+        """Every tag there is, and how many runs have it."""
+        with self._database.reading() as connection:
+            return labels.all_tags(connection)
+
+    def set_note(self, run_id: str, note: str) -> None:
+        """Write a note on a run, in place of the one it has."""
+        self.update_run(run_id, note=note)
+
+    def rename(self, run_id: str, name: str) -> None:
+        """Give a run another name."""
+        self.update_run(run_id, name=name)
+
+    def trash(self, run_id: str) -> None:
+        """Move a run to the trash; its rows and its folder stay until ``remove``."""
+        self.update_run(run_id, trashed_at=self._clock())
+
+    def restore(self, run_id: str) -> None:
+        """Take a run out of the trash."""
+        self.update_run(run_id, trashed_at=None)
+
     # What runs bring
 
     def writer(self, run_id: str) -> RunWriter:
         """A writer that begins where the run's events have been read to."""
         return RunWriter(self._database, run_id)
+
+    def series(
+        self,
+        run_id: str,
+        key: str,
+        max_points: int = 2000,
+        *,
+        first: int | None = None,
+        last: int | None = None,
+    ) -> Series:
+        """A metric over steps, in at most ``max_points`` points; the extremes never go."""
+        with self._database.reading() as connection:
+            return series.decimated(
+                connection, run_id, key, max_points=max_points, first=first, last=last
+            )
+
+    def metric_keys(self) -> list[str]:
+        """Every metric key that any run has had, in alphabetical order."""
+        with self._database.reading() as connection:
+            return sorted(series.all_keys(connection))
 
     def latest_metrics(self, run_id: str) -> dict[str, MetricPoint]:
         """The newest value of each metric, by key."""
