@@ -12,16 +12,13 @@ PYTEST := $(BIN)/pytest
 install: $(STAMP)
 
 # The constraints file pins what the tests run on; pyproject.toml keeps ranges for users.
-# The training packages build against the torch that is installed first, so it comes first.
+# torch comes first: with it in place, no other package asks for a build of its own choice.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "mft-tui needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch setuptools wheel
-	$(BIN)/python -m pip install --quiet --no-build-isolation-package deepspeed -c constraints.txt \
-		-e '.[train,dev]' 2>/dev/null || \
-		$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
 	touch $(STAMP)
 
 # Compilers and the sandbox: installed where this may (root and apt), reported where it may not.
