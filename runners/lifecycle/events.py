@@ -73,11 +73,16 @@ class Artifact(Event, frozen=True, kw_only=True, tag="artifact"):
     bytes: int
 
 
-class Notice(Event, frozen=True, kw_only=True, tag="notice"):
-    """Something a person should know, in one sentence."""
+class Notice(Event, frozen=True, kw_only=True, tag="notice", omit_defaults=True):
+    """Something a person should know, in one sentence.
+
+    The error that ends a job carries the ``exit_code`` it deserves, because a launcher between the
+    job and its supervisor turns every failure into 1.
+    """
 
     level: Level
     text: str
+    exit_code: int | None = None
 
 
 class Finished(Event, frozen=True, kw_only=True, tag="finished"):
@@ -184,9 +189,9 @@ class EventWriter:
         """Record a file or folder that the job wrote."""
         self._append(Artifact, kind=kind, path=str(path), sha256=sha256, bytes=size)
 
-    def notice(self, level: Level, text: str) -> None:
-        """Record a sentence for the person."""
-        self._append(Notice, level=level, text=text)
+    def notice(self, level: Level, text: str, *, exit_code: int | None = None) -> None:
+        """Record a sentence for the person; ``exit_code`` with the error that ends the job."""
+        self._append(Notice, level=level, text=text, exit_code=exit_code)
 
     def finished(self, summary: Mapping[str, object]) -> None:
         """Record that all is done."""

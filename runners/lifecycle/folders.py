@@ -31,6 +31,11 @@ class StateFolder:
         return self.root / "mft.db"
 
     @property
+    def hashes(self) -> Path:
+        """The cache of content hashes; only time is lost with it."""
+        return self.root / "hashes.sqlite"
+
+    @property
     def runs(self) -> Path:
         """The folder of run folders."""
         return self.root / "runs"
@@ -75,6 +80,26 @@ class RunFolder:
     def events(self) -> Path:
         """The event log."""
         return self.path / "events.jsonl"
+
+    @property
+    def status(self) -> Path:
+        """How the run stands, as its supervisor last knew it."""
+        return self.path / "status.json"
+
+    @property
+    def stop_request(self) -> Path:
+        """There when somebody asked the run to stop; read and removed by the supervisor."""
+        return self.path / "stop.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the supervisor for as long as it lives."""
+        return self.path / "supervisor.lock"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """What the supervisor itself had to say: database trouble, its own faults."""
+        return self.path / "supervisor.log"
 
     @property
     def artifacts(self) -> Path:

@@ -5,6 +5,8 @@ and leaves with the exit code that its end deserves. SIGTERM and SIGINT ask for 
 work looks at ``Job.stopping`` between units and returns; what it wrote so far stays.
 """
 
+import contextlib
+import errno
 import hashlib
 import os
 import signal
@@ -24,6 +26,12 @@ from runners.lifecycle.events import EventWriter, Started, read_events
 from runners.lifecycle.folders import RunFolder
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+_DISK_FULL = {
+    errno.ENOSPC: "the disk is full\n  Free some space and resume the run.",
+    errno.EDQUOT: "the disk quota is used up\n  Free some space and resume the run.",
+    errno.EFBIG: "a file grew past the allowed size\n  Raise the limit (ulimit -f) and resume.",
+}
 
 
 @dataclass
@@ -120,18 +128,34 @@ def _work(job: Job[ConfigT], work: Callable[[Job[ConfigT]], Mapping[str, object]
     try:
         summary = work(job)
     except MftError as error:
-        job.events.notice("error", str(error))
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        _tell(job, str(error), error.exit_code)
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - our own fault, told whole and recorded
-        traceback.print_exc()
-        sys.stderr.flush()
-        job.events.notice("error", f"{type(error).__name__}: {error}")
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            return _our_fault(job, error)
+        # The disk that is full may be the one that the event log is on.
+        _tell(job, f"{error.filename or job.folder.path}: {_DISK_FULL[error.errno]}", 1)
         return ExitCode.FAILED
+    except Exception as error:  # noqa: BLE001 - our own fault, told whole and recorded
+        return _our_fault(job, error)
     if job.stopping:
         return ExitCode.INTERRUPTED
     job.events.finished(summary)
     return ExitCode.DONE
+
+
+def _our_fault(job: Job[ConfigT], error: Exception) -> int:
+    traceback.print_exc()
+    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        job.events.notice("error", f"{type(error).__name__}: {error}", exit_code=ExitCode.FAILED)
+    return ExitCode.FAILED
+
+
+def _tell(job: Job[ConfigT], text: str, exit_code: int) -> None:
+    print(f"error: {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        job.events.notice("error", text, exit_code=exit_code)
 
 
 def _attempts(events: Path) -> int:
