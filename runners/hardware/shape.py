@@ -147,7 +147,7 @@ def read_shape(config: Mapping[str, Any]) -> ModelShape:
         )
     try:
         return replace(reader(_Facts(config)), source=model_type)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UsageError(
             f"a value in the model's config.json cannot be used ({error})", where="config.json"
         ) from error
