@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -96,31 +96,36 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """One change, kept whole or not at all."""
+    def writing(self, other: Path | None = None) -> Iterator[Connection]:
+        """One change, kept whole or not at all; with another file attached as ``other``."""
         if self.read_only:
             raise StoreReadOnlyError("the store was opened for reading only", where=str(self.path))
-        with self._transaction("BEGIN IMMEDIATE") as connection:
+        with self._transaction("BEGIN IMMEDIATE", other) as connection:
             yield connection
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[Connection]:
+    def _transaction(self, begin: str, other: Path | None = None) -> Iterator[Connection]:
         with self.translating():
-            connection = self._begun(begin)
+            connection = self._begun(begin, other)
             try:
                 yield connection
                 connection.commit()
             finally:
+                if other is not None:
+                    # What is attached stays so; nobody else may get this connection.
+                    connection.invalidate()
                 # Rolls back what is still open, and hands the connection back.
                 connection.close()
 
-    def _begun(self, begin: str) -> Connection:
+    def _begun(self, begin: str, other: Path | None) -> Connection:
         """A connection inside a transaction that cannot be refused for a lock any more."""
         deadline = self._clock() + self._patience
         while True:
             connection = None
             try:
                 connection = self.engine.connect().execution_options(mft_begin=begin)
+                if other is not None:
+                    _attach(connection, other)
                 connection.begin()
                 # A deferred BEGIN takes no lock; the first read does.
                 connection.exec_driver_sql("SELECT 1 FROM sqlite_schema LIMIT 1").close()
@@ -142,6 +147,26 @@ class Database:
             raise self._told(error.orig) or error from error
         except sqlite3.Error as error:
             raise self._told(error) or error from error
+
+    def copy_into(self, target: sqlite3.Connection) -> None:
+        """Copy the whole file, as it is at one moment, into another open one."""
+        with self.reading() as connection:
+            source = connection.connection.driver_connection
+            assert isinstance(source, sqlite3.Connection)
+            source.backup(target)
+
+    def vacuum(self) -> None:
+        """Write the file anew without holes, and cut the log."""
+        if self.read_only:
+            raise read_only_error(self.path)
+        with self.translating(), closing(self.engine.raw_connection()) as connection:
+            connection.cursor().execute("VACUUM")
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def size(self) -> int:
+        """Bytes of the file and its log."""
+        log = self.path.with_name(self.path.name + "-wal")
+        return self.path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
     def _told(self, error: object) -> StoreError | None:
         """The sentence for an error of SQLite's; None where it is our own fault."""
@@ -210,6 +235,13 @@ def damaged_error(path: Path, detail: str) -> StoreDamagedError:
         where=str(path),
         fix="Move it aside: a new store takes in the run folders with `mft-tui runs import`.",
     )
+
+
+def _attach(connection: Connection, other: Path) -> None:
+    # Through the driver: SQLAlchemy would begin a transaction, and inside one nothing is attached.
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    driver.execute("ATTACH DATABASE ? AS other", (str(other),))
 
 
 def _begin(connection: Connection) -> None:

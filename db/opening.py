@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sqlalchemy import Connection
 
@@ -60,6 +61,26 @@ def open_store(
     return Store(database, warnings=tuple(warnings))
 
 
+@contextmanager
+def copied(path: Path) -> Iterator[Path]:
+    """A copy of another store, brought up to this schema, for as long as the block lasts.
+
+    The file itself is only read, so it may be on read-only media or in use. Raises ``StoreError``.
+    """
+    if not path.is_file():
+        raise StoreMissingError("there is no store here", where=str(path))
+    with TemporaryDirectory(prefix="mft-store-") as folder:
+        copy = Path(folder) / "copy.db"
+        database = Database(path, read_only=True, immutable=_is_still(path))
+        try:
+            with database.translating(), closing(sqlite3.connect(copy)) as target:
+                database.copy_into(target)
+        finally:
+            database.close()
+        open_store(copy).close()
+        yield copy
+
+
 def _open_read_only(path: Path, *, shared_memory: bool, warnings: list[str]) -> Store:
     if not path.exists():
         raise StoreMissingError(
@@ -67,11 +88,9 @@ def _open_read_only(path: Path, *, shared_memory: bool, warnings: list[str]) -> 
             where=str(path),
             fix="Start a run, or set MFT_HOME to the folder that has one.",
         )
-    # A WAL store needs its shared-memory file even to be read; where nobody can make one, and
-    # nobody left a log to be read, the file does not change under us.
-    log = path.with_name(path.name + "-wal")
-    immutable = not os.access(path.parent, os.W_OK) and not log.exists()
-    database = Database(path, read_only=True, immutable=immutable, shared_memory=shared_memory)
+    database = Database(
+        path, read_only=True, immutable=_is_still(path), shared_memory=shared_memory
+    )
     try:
         with database.translating(), database.reading() as connection:
             version = _version(connection, path)
@@ -86,6 +105,15 @@ def _open_read_only(path: Path, *, shared_memory: bool, warnings: list[str]) -> 
             fix="Run `mft-tui runs list` once where the store can be written.",
         )
     return Store(database, warnings=tuple(warnings))
+
+
+def _is_still(path: Path) -> bool:
+    """Whether nobody can change the file while it is read.
+
+    A WAL store needs its shared-memory file even to be read; where nobody can make one, and nobody
+    left a log, SQLite must be told that it can do without.
+    """
+    return not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db import tables
@@ -52,6 +52,18 @@ def find_run(connection: Connection, given: str) -> RunRecord:
         f"several runs have an id that begins with {given!r}: {', '.join(shown)}{more}",
         fix="Type one character more.",
     )
+
+
+def exact_run(connection: Connection, run_id: str) -> RunRecord | None:
+    """The run of that whole id, if there is one."""
+    row = connection.execute(select(tables.run).where(tables.run.c.id == run_id)).first()
+    return None if row is None else record_of(row)
+
+
+def remove_run(connection: Connection, run_id: str) -> None:
+    """Delete a run and every row that belongs to it. Raises ``RunNotFoundError``."""
+    if not connection.execute(delete(tables.run).where(tables.run.c.id == run_id)).rowcount:
+        raise RunNotFoundError("there is no such run", where=run_id)
 
 
 def update_run(

@@ -4,12 +4,15 @@ What each method does stands in the module of its subject; here is only which ki
 it needs.
 """
 
+import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from db import labels, listing, results, runs, series
+from db import comparison, labels, listing, repair, results, runs, series, transfer
 from db.engine import Database
 from db.records import (
     ArtifactRecord,
@@ -186,3 +189,63 @@ class Store:
         """What a run had to say, oldest first."""
         with self._database.reading() as connection:
             return results.notices(connection, run_id)
+
+    # Runs side by side, and runs that travel
+
+    def compare(self, run_ids: Sequence[str]) -> comparison.Comparison:
+        """Two runs or more (ids or prefixes) side by side; the first is what the others flip
+        against. Raises ``RunNotFoundError`` and its kin, ``QueryError`` for fewer than two."""
+        with self._database.reading() as connection:
+            return comparison.compare(connection, run_ids)
+
+    def flips(self, first: str, second: str) -> comparison.Flips:
+        """The questions on which two runs disagree, with McNemar's exact test."""
+        with self._database.reading() as connection:
+            return comparison.flips(connection, first, second)
+
+    def run_card(self, run_id: str) -> dict[str, Any]:
+        """What the store knows of a run and its folder does not, ready for JSON."""
+        with self._database.reading() as connection:
+            return transfer.run_card(connection, run_id)
+
+    def import_card(self, card: Mapping[str, Any], folder: Path) -> bool:
+        """Add the run of a card; return whether it was new. Its events are read in afterwards.
+
+        Raises ``StoreError`` for a card that is none, ``DuplicateRunError`` for another run's id.
+        """
+        with self._database.writing() as connection:
+            return transfer.import_card(connection, card, folder)
+
+    def merge(self, other: Path, runs_folder: Path | None = None) -> transfer.Merged:
+        """Take in the runs of another store, whatever its schema; doing it again changes nothing.
+
+        ``runs_folder`` is where the folders of new runs will be. The other file is not changed.
+        Raises ``StoreError`` when it is no store, or a newer one.
+        """
+        from db import opening
+
+        with opening.copied(other) as copy, self._database.writing(copy) as connection:
+            return transfer.merge(connection, runs_folder)
+
+    def copy_to(self, target: Path) -> None:
+        """Write the whole store, as it is at this moment, into one new file."""
+        with self._database.translating(), closing(sqlite3.connect(target)) as copy:
+            self._database.copy_into(copy)
+
+    # The file itself
+
+    def remove_run(self, run_id: str) -> None:
+        """Delete a run and all its rows, for good; its folder is the caller's to delete."""
+        with self._database.writing() as connection:
+            runs.remove_run(connection, run_id)
+
+    def compact(self) -> int:
+        """Give the space of deleted rows back to the disk; return how many bytes that was."""
+        before = self._database.size()
+        self._database.vacuum()
+        return before - self._database.size()
+
+    def check(self) -> list[str]:
+        """What is wrong with the file, read from end to end; empty when nothing is."""
+        with self._database.reading() as connection:
+            return repair.check(connection)
