@@ -19,6 +19,8 @@ from runners.evaluate.languages.base import (
     reference_text,
     settle,
 )
+from runners.evaluate.languages.java_fast import JavaFast
+from runners.evaluate.languages.parts import unpack_into
 from runners.evaluate.languages.probe import answer, shown_at
 from runners.evaluate.sandbox.base import Mount, Program
 from runners.evaluate.verdicts import Status
@@ -28,6 +30,8 @@ _COMPILE_SECONDS = 25.0
 _RUN_SECONDS = 10.0
 _CLASSES_BYTES = 64 << 20
 _INSTALL = "apt-get install -y default-jdk-headless"
+_SERVER = Path(__file__).parent / "java_server.java"
+_BUILD = '"$1" JavaServer.java && tar cf parts.tar -- *.class'
 _COMPILE = '"$1" Main.java && tar cf classes.tar -- *.class'
 
 
@@ -62,7 +66,17 @@ class Java:
         )
 
     def prepare(self, bench: Bench, folder: Path) -> None:
-        """Nothing yet."""
+        """The compile server's classes."""
+        outcome = bench.run(
+            Program(
+                argv=["/bin/sh", "-c", _BUILD, "sh", bench.toolchain.programs["compiler"]],
+                files={"JavaServer.java": _SERVER.read_bytes()},
+                collect="parts.tar",
+                keep_stdout=_CLASSES_BYTES,
+            ),
+            bench.timed(120.0),
+        )
+        unpack_into(folder, outcome, "the compile server for Java")
 
     def judge(self, source: Source, bench: Bench) -> Judgement:
         """Compile, then run ``Main`` in a sandbox of its own."""
@@ -79,25 +93,20 @@ class Java:
         compiled = settle(built, limits, "compile_error")
         if not compiled.passed:
             return compiled
-        return after(compiled, self.run(class_files(built.stdout), bench, options=()))
+        return after(compiled, self.run(class_files(built.stdout), bench))
 
-    def run(
-        self, classes: Mapping[str, bytes], bench: Bench, options: tuple[str, ...]
-    ) -> Judgement:
-        """Run ``Main`` from these class files under a JVM with these options."""
+    def run(self, classes: Mapping[str, bytes], bench: Bench) -> Judgement:
+        """Run ``Main`` from these class files in a JVM of its own."""
         limits = bench.timed(_RUN_SECONDS)
         outcome = bench.run(
-            Program(
-                argv=[bench.toolchain.programs["java"], *options, "-cp", ".", "Main"],
-                files=classes,
-            ),
+            Program(argv=[bench.toolchain.programs["java"], "-cp", ".", "Main"], files=classes),
             limits,
         )
         return settle(outcome, limits, _failure(outcome.stderr))
 
     def fast(self, bench: Bench) -> FastWay | None:
-        """None yet."""
-        return None
+        """A warm compiler, and the same run."""
+        return JavaFast(bench, self.run)
 
 
 def class_files(archive: bytes) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Brings prepared parts (build caches, libraries) out of the sandbox they were built in."""
+"""What the compiled languages share: prepared parts, and compiling and running in one sandbox."""
 
 import io
 import tarfile
@@ -6,6 +6,17 @@ from pathlib import Path
 
 from runners.evaluate.sandbox.base import Outcome, SandboxError
 from runners.evaluate.verdicts import quoted
+
+NOT_COMPILED = 97
+"""Status of ``COMPILE_AND_RUN`` when the compiler said no. A program that ends with it has failed
+all the same; only the word for it differs."""
+
+COMPILE_AND_RUN = (
+    'program=$1; shift; "$@" >.compiler 2>&1 </dev/null || '
+    f'{{ cat .compiler >&2; exit {NOT_COMPILED}; }}; exec "$program"'
+)
+"""For ``sh -c``: the program to run, then the compiler's command. The compiler is silent when it
+is content, as warnings are no part of a verdict."""
 
 
 def unpack_into(folder: Path, outcome: Outcome, what: str) -> None:

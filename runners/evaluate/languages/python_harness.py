@@ -30,6 +30,9 @@ _TAKEN = {
     shutil: ("rmtree", "move", "chown"),
     subprocess: ("Popen",),
 }
+KEPT = 4096
+"""Bytes of an exception's text that are told."""
+
 _HIDDEN_MODULES = ("ipdb", "joblib", "resource", "psutil", "tkinter")
 
 
@@ -78,16 +81,29 @@ def execute(text: str) -> str | None:
 def main() -> None:
     """Read the token and the program, run it, and say how it went."""
     token = os.read(0, 64)
-    os.close(0)
-    os.open(os.devnull, os.O_RDONLY)
+    answers = silence()
     text = Path(sys.argv[1]).read_bytes().decode("utf-8", "surrogatepass")
+    finish(answers, token, text)
+
+
+def silence() -> int:
+    """Point the standard descriptors at nothing; return a copy of standard output."""
+    answers = os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    errors = os.dup(2)
+    for fd in (0, 1, 2):
+        os.dup2(nothing, fd)
+    os.dup2(errors, 2)
+    os.close(errors)
+    return answers
+
+
+def finish(answers: int, token: bytes, text: str) -> None:
+    """Run the program and write the token, or what stopped it, to ``answers``; never returns."""
     write, leave = os.write, os._exit
     problem = execute(text)
-    if problem is None:
-        write(1, token)
-        leave(0)
-    write(2, problem.encode("utf-8", "replace"))
-    leave(1)
+    write(answers, token if problem is None else problem.encode("utf-8", "replace")[:KEPT])
+    leave(0 if problem is None else 1)
 
 
 if __name__ == "__main__":

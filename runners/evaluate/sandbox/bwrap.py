@@ -131,6 +131,8 @@ class BwrapSandbox:
         argv += ["--", self._executable]
         argv += _isolation(nested=program.nested)
         argv += _root(program, limits.disk_bytes)
+        for folder in ("/dev", "/"):
+            argv += ["--remount-ro", folder]
         for name, content in program.files.items():
             argv += ["--perms", "0755", "--file", hold(content), f"{WORK}/{name}"]
         for key, value in (_BASE_ENVIRONMENT | dict(program.environment)).items():
