@@ -16,6 +16,7 @@ from runners.evaluate.verdicts import quoted
 PARTS = "/opt/java-parts"
 _OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xmx768m")
 _PATIENCE_SECONDS = 60.0
+_DEATHS_THAT_MEAN_NEVER = 3
 _SERVER_LIMITS = Limits(cpu_seconds=86400.0, wall_seconds=86400.0, processes=512)
 
 RunClasses = Callable[[Mapping[str, bytes], Bench], Judgement]
@@ -28,10 +29,19 @@ class JavaFast:
         self._bench = bench
         self._run = run
         self._server: Server | None = None
+        self._deaths = 0
+        self._answers = 0
+        self._hopeless = False
 
     def judge(self, sources: Sequence[Source]) -> list[Judgement | None]:
         """Compile in the warm compiler, run each program in a sandbox of its own."""
         return [self._judge(source) for source in sources]
+
+    def _give_up_on_server(self) -> None:
+        """A program may break a server; a server that never answers is not worth starting."""
+        self.close()
+        self._deaths += 1
+        self._hopeless = self._deaths >= _DEATHS_THAT_MEAN_NEVER and not self._answers
 
     def close(self) -> None:
         """End the compiler."""
@@ -40,6 +50,8 @@ class JavaFast:
             self._server = None
 
     def _judge(self, source: Source) -> Judgement | None:
+        if self._hopeless:
+            return None
         try:
             text = source.text.encode("utf-8")
         except UnicodeEncodeError:
@@ -47,11 +59,12 @@ class JavaFast:
         try:
             answer = self._compiler().ask(text, wall_seconds=_PATIENCE_SECONDS)
         except SandboxError:
-            self.close()
+            self._give_up_on_server()
             return None
         if not answer or answer[0] not in {0, 1}:
             self.close()
             return None
+        self._answers += 1
         fields = _fields(answer[1:])
         if answer[0] == 0:
             return Judgement("compile_error", quoted(*fields), 0.0, 0)

@@ -18,6 +18,7 @@ from runners.evaluate.verdicts import quoted
 
 HARNESS = Path(__file__).parent / "python_harness.py"
 _SERVER = Path(__file__).parent / "python_forkserver.py"
+_DEATHS_THAT_MEAN_NEVER = 3
 _SERVER_LIMITS = Limits(cpu_seconds=86400.0, wall_seconds=86400.0)
 
 # Exceptions that come from the program's own logic, whatever process it runs in. Others (files,
@@ -41,11 +42,19 @@ class PythonFast:
         self._time_limit = time_limit
         self._filter = seccomp_filter()
         self._server: Server | None = None
+        self._deaths = 0
+        self._answers = 0
         self._hopeless = self._filter is None
 
     def judge(self, sources: Sequence[Source]) -> list[Judgement | None]:
         """One fork for each program."""
         return [self._judge(source) for source in sources]
+
+    def _give_up_on_server(self) -> None:
+        """A program may break a server; a server that never answers is not worth starting."""
+        self.close()
+        self._deaths += 1
+        self._hopeless = self._deaths >= _DEATHS_THAT_MEAN_NEVER and not self._answers
 
     def close(self) -> None:
         """End the server."""
@@ -68,8 +77,9 @@ class PythonFast:
                 self._fork_server().ask(head + token + text, wall_seconds=limits.wall_seconds + 30)
             )
         except SandboxError:
-            self.close()
+            self._give_up_on_server()
             return None
+        self._answers += 1
         if "unsupported" in answer:
             self._hopeless = True
             return None
