@@ -46,6 +46,14 @@ class MftApp(App[int]):
     Screen { background: $background; }
     Footer { background: $panel; }
     ToastRack { margin-bottom: 1; }
+    Input, Input:focus { border: none; height: 1; padding: 0 1; background: $boost; }
+    OptionList, OptionList:focus, SelectionList, SelectionList:focus {
+        border: none; padding: 0; background: transparent;
+        text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    OptionList > .option-list--option-highlighted {
+        background: $primary 25%; color: $foreground; text-style: bold;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Keys", key_display="?", id="app.help"),
@@ -168,16 +176,16 @@ class MftApp(App[int]):
         names = [row.run.name or row.run.id for row in self.live.values()]
         answer = await self.push_screen_wait(QuitScreen(names))
         if answer == "stop":
-            await self.stop_runs(list(self.live), wait=False)
+            await self.stop_runs(list(self.live))
         if answer is not None:
             self.exit(0)
 
-    async def stop_runs(self, run_ids: Iterable[str], *, wait: bool = True) -> None:
-        """Ask runs to stop; with ``wait`` until they have."""
+    async def stop_runs(self, run_ids: Iterable[str]) -> None:
+        """Ask runs to stop."""
         from mft_tui.screens.actions import stop_run
 
         for run_id in run_ids:
-            await stop_run(self, run_id, wait=wait)
+            await stop_run(self, run_id)
 
     def remember(self) -> None:
         """Keep theme, columns and place for the next time."""

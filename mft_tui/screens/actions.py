@@ -42,17 +42,17 @@ async def launch_config(
     return await attempt(app, deed)
 
 
-async def stop_run(app: "MftApp", run_id: str, *, wait: bool = True) -> None:
-    """Ask the run's supervisor to stop the job."""
+async def stop_run(app: "MftApp", run_id: str) -> None:
+    """Ask the run's supervisor to stop the job; that it has stopped shows later."""
 
     def deed(store: "Store") -> bool:
-        from runners.lifecycle.stop import stop
+        from runners.lifecycle.stop import request_stop
 
-        stop(run_id, store=store, state=app.state, wait=wait)
+        request_stop(store.get_run(run_id))
         return True
 
-    app.notify(f"Stopping {run_id}", timeout=2)
     if await attempt(app, deed):
+        app.notify(f"Asked {run_id} to stop", timeout=3)
         app.runs_changed.publish(None)
 
 

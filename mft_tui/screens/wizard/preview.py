@@ -1,0 +1,72 @@
+"""Records as the model sees them, one at a time."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from mft_tui.widgets.command_line import CommandLine
+from mft_tui.widgets.mask_preview import MaskPreview, read_masked
+from mft_tui.widgets.title_bar import TitleBar
+from runners.errors import MftError
+
+if TYPE_CHECKING:
+    from mft_tui.app import MftApp
+
+
+class PreviewScreen(Screen[None]):
+    """The mask of a record: what is trained is coloured."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "dismiss", "Back", id="preview.back"),
+        Binding("right,n", "go(1)", "Next record", id="preview.next"),
+        Binding("left,p", "go(-1)", "Previous record", id="preview.previous"),
+    ]
+
+    def __init__(self, folders: list[Path], tokenizer: Path) -> None:
+        super().__init__()
+        self._folders, self._tokenizer = folders, tokenizer
+        self._index = 0
+
+    def compose(self) -> ComposeResult:
+        yield TitleBar("mask preview")
+        with VerticalScroll():
+            yield MaskPreview()
+        yield CommandLine()
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self._show()
+
+    def action_go(self, step: int) -> None:
+        self._index = max(0, self._index + step)
+        self._show()
+
+    @work(group="preview", exclusive=True)
+    async def _show(self) -> None:
+        app = cast("MftApp", self.app)
+        self.query_one(CommandLine).argv = (
+            "mft-tui", "preview", str(self._folders[0]),
+            "--tokenizer", str(self._tokenizer), "--index", str(self._index),
+        )  # fmt: skip
+        try:
+            record = await app.lanes["data"].call(
+                read_masked, self._folders, self._tokenizer, self._index
+            )
+        except IndexError:
+            self._index = max(0, self._index - 1)
+            self.notify("That was the last record", timeout=2)
+            return
+        except (MftError, ValueError) as error:
+            self.notify(str(error), severity="error")
+            return
+        self.query_one(MaskPreview).show(record)
+        self.query_one(VerticalScroll).scroll_home(animate=False)
+        title = self.query_one(TitleBar)
+        title.title = f"record {self._index}  {record.place}"
+        title.status = f"{record.trained:,} of {len(record.tokens):,} tokens trained"

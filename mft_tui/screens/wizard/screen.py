@@ -1,0 +1,216 @@
+"""The wizard: a rail of steps, a page each, one draft."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Horizontal
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from mft_tui.screens.wizard.data_step import DataStep
+from mft_tui.screens.wizard.draft import STEPS, Draft, Drafts
+from mft_tui.screens.wizard.hardware_step import HardwareStep
+from mft_tui.screens.wizard.job_step import EvaluateStep, ExportStep, GenerateStep, TrainStep
+from mft_tui.screens.wizard.model_step import ModelStep
+from mft_tui.screens.wizard.rail import Rail
+from mft_tui.screens.wizard.settings_step import SettingsStep
+from mft_tui.screens.wizard.step import StepPane
+from mft_tui.widgets.command_line import CommandLine
+from mft_tui.widgets.title_bar import TitleBar
+
+if TYPE_CHECKING:
+    from mft_tui.app import MftApp
+
+_PAGES: dict[str, type[StepPane]] = {
+    page.step: page
+    for page in (
+        DataStep, ModelStep, HardwareStep, SettingsStep,
+        TrainStep, GenerateStep, EvaluateStep, ExportStep,
+    )
+}  # fmt: skip
+
+
+class WizardScreen(Screen[None]):
+    """From data to a submission, a page a step; what you decide is kept as a draft."""
+
+    CSS_PATH = "wizard.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", id="wizard.back"),
+        Binding("f2", "go(-1)", "Previous", show=False, id="wizard.previous"),
+        Binding("f3", "go(1)", "Next", id="wizard.next"),
+        Binding("f4", "watch", "Watch", show=False, id="wizard.watch"),
+        Binding("f5", "review", "Launch", id="wizard.review"),
+        Binding("f7", "drafts", "Drafts", show=False, id="wizard.drafts"),
+        Binding("f8", "copy", "Copy command", show=False, id="wizard.copy"),
+    ]
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__()
+        self._wanted = name
+
+    @property
+    def mft(self) -> "MftApp":
+        """The app, as ours."""
+        return cast("MftApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield TitleBar("new run")
+        with Horizontal(id="main"):
+            yield Rail()
+            yield Container(id="pages")
+        yield CommandLine()
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.drafts = Drafts(self.mft.state.root / "drafts")
+        self.draft = Draft("draft")
+        self._open(self._wanted)
+
+    # The draft
+
+    @work(group="draft", exclusive=True)
+    async def _open(self, name: str | None, *, fresh: bool = False) -> None:
+        lane = self.mft.lanes["files"]
+        wanted = name or self.mft.preferences.draft
+        found = await lane.call(self.drafts.load, wanted) if wanted and not fresh else None
+        self.draft = found or Draft(await lane.call(self.drafts.fresh_name))
+        self.mft.preferences.draft = self.draft.name
+        self.mft.remember()
+        await self.query_one("#pages").remove_children()
+        self._show_states()
+        self._turn_to(self.draft.step, enter=True)
+
+    @on(StepPane.Changed)
+    def _changed(self, event: StepPane.Changed) -> None:
+        event.stop()
+        self._show_states()
+        self._show_command()
+        self._save()
+
+    @work(group="save", exclusive=True)
+    async def _save(self) -> None:
+        try:
+            await self.mft.lanes["files"].call(self.drafts.save, self.draft)
+        except OSError as error:
+            self.notify(f"The draft is not kept: {error.strerror}", severity="warning")
+
+    def _show_states(self) -> None:
+        states = {step: said.split(":", 1)[0] for step, said in self.draft.found.items()}
+        self.query_one(Rail).show(states)
+        title = self.query_one(TitleBar)
+        title.title = f"new run  {self.draft.name}"
+        said = self.draft.found.get(self.draft.step, "")
+        title.status = said.split(": ", 1)[-1].replace("[", r"\[")
+
+    # Pages
+
+    @property
+    def page(self) -> StepPane | None:
+        """The page in front."""
+        found = self.query(f"#step-{self.draft.step}")
+        return cast("StepPane", found.first()) if found else None
+
+    @on(Rail.Chosen)
+    def _chosen(self, event: Rail.Chosen) -> None:
+        self._turn_to(event.step, enter=event.enter)
+
+    def action_go(self, step: int) -> None:
+        place = STEPS.index(self.draft.step) + step
+        if 0 <= place < len(STEPS):
+            self._turn_to(STEPS[place], enter=True)
+
+    @work(group="turn", exclusive=True)
+    async def _turn_to(self, step: str, *, enter: bool) -> None:
+        """Bring a page to the front; it is made when it is first wanted."""
+        self.draft.step = step
+        self.query_one(Rail).step = step
+        self._show_states()
+        if self.page is None:
+            await self.query_one("#pages").mount(_PAGES[step](self.draft))
+        for page in self.query(StepPane):
+            page.display = page.step == step
+        self._show_command()
+        self._save()
+        if (front := self.page) is not None:
+            front.enter()
+            if enter:
+                self.call_after_refresh(front.focus_first)
+
+    def _show_command(self) -> None:
+        if (page := self.page) is not None:
+            config = self.drafts.config_file(self.draft, page.kind)
+            self.query_one(CommandLine).argv = tuple(page.command(_short(config)))
+
+    # Acting
+
+    @work(group="launch", exclusive=True)
+    async def action_review(self) -> None:
+        """Review what this page's job would do, and launch it."""
+        from mft_tui.screens.actions import launch_config
+        from mft_tui.screens.monitor import MonitorScreen
+        from mft_tui.screens.wizard.review import ReviewScreen
+
+        page = self.page
+        if page is None:
+            return
+        kind = page.kind
+        config = _short(self.drafts.config_file(self.draft, kind))
+        argv = ["mft-tui", kind, config] if kind == "train" else page.command(config)
+        screen = ReviewScreen(kind, self.draft.name, self.draft.of(kind), argv)
+        if not await self.app.push_screen_wait(screen) or screen.review is None:
+            return
+        if (ready := screen.review.config) is None:
+            return
+        self.notify("Launching: inputs are hashed first", timeout=3)
+        before = {"generate": "train", "evaluate": "generate", "export": "generate"}.get(kind, "")
+        run_id = await launch_config(
+            self.mft, ready, name=self.draft.name, parent=self.draft.runs.get(before)
+        )
+        if run_id is None:
+            return
+        self.draft.runs[kind] = run_id
+        self.draft.found[kind] = "running: launched"
+        self._show_states()
+        self._save()
+        self.mft.runs_changed.publish(None)
+        await self.app.push_screen(MonitorScreen([run_id]))
+
+    def on_screen_resume(self) -> None:
+        if hasattr(self, "draft") and (page := self.page) is not None:
+            page.enter()
+
+    def action_watch(self) -> None:
+        """Watch the run that this page launched."""
+        from mft_tui.screens.monitor import MonitorScreen
+
+        page = self.page
+        if page is not None and (run_id := self.draft.runs.get(page.kind)):
+            self.app.push_screen(MonitorScreen([run_id]))
+
+    @work(group="ask", exclusive=True)
+    async def action_drafts(self) -> None:
+        """Another draft, or a new one."""
+        from mft_tui.screens.choose import Choose
+
+        names = await self.mft.lanes["files"].call(self.drafts.names)
+        new = "a new draft"
+        chosen = await self.app.push_screen_wait(Choose("Drafts", [new, *names]))
+        if chosen == new:
+            self._open(None, fresh=True)
+        elif chosen is not None:
+            self._open(chosen)
+
+    def action_copy(self) -> None:
+        self.query_one(CommandLine).action_copy()
+
+    def action_leave(self) -> None:
+        """Back home; the draft is kept."""
+        self.dismiss()
+
+
+def _short(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

@@ -1,0 +1,137 @@
+"""A job's settings as a form needs them, read from its Pydantic model and nowhere else.
+
+A new key in a model is a new row in the form, with its group, explanation, default, choices and
+checks. Pure: no widget, no file.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined, to_jsonable_python
+
+from runners.config import KINDS
+from runners.config.resolve import settings_from_text
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key: ``choices`` is empty where anything may be typed; ``default`` is None if required."""
+
+    key: str
+    group: str
+    explanation: str
+    default: object
+    required: bool
+    choices: tuple[object, ...]
+    limits: str
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is on or off."""
+        return self.choices == (False, True)
+
+
+def settings_of(kind: str) -> tuple[Setting, ...]:
+    """Every setting of a kind of job, in the model's order."""
+    fields = KINDS[kind].model_fields
+    return tuple(_setting(key, field) for key, field in fields.items())
+
+
+def _setting(key: str, field: FieldInfo) -> Setting:
+    extra = field.json_schema_extra
+    group = str(extra["group"]) if isinstance(extra, dict) else ""
+    required = field.default is PydanticUndefined
+    return Setting(
+        key=key,
+        group=group,
+        explanation=field.description or "",
+        default=None if required else to_jsonable_python(field.default),
+        required=required,
+        choices=_choices(field.annotation),
+        limits=_limits(field.metadata),
+    )
+
+
+def _choices(annotation: Any) -> tuple[object, ...]:
+    if get_origin(annotation) is Annotated:
+        return _choices(get_args(annotation)[0])
+    if annotation is bool:
+        return (False, True)
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    if get_origin(annotation) in (Union, UnionType):
+        parts = [part for part in get_args(annotation) if part is not NoneType]
+        inner = [_choices(part) for part in parts]
+        if parts and all(inner):
+            optional = (None,) if NoneType in get_args(annotation) else ()
+            return optional + tuple(choice for part in inner for choice in part)
+    return ()
+
+
+_SIGNS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+
+
+def _limits(metadata: Sequence[object]) -> str:
+    said = []
+    for name, sign in _SIGNS:
+        for limit in metadata:
+            if (bound := getattr(limit, name, None)) is not None:
+                said.append(f"{sign} {bound:g}")
+    return ", ".join(said)
+
+
+def shown(value: object) -> str:
+    """A value as a person types it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return ", ".join(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def typed(setting: Setting, text: str) -> object:
+    """The value that a person means by a text; ``check`` says whether it fits."""
+    stripped = text.strip()
+    if stripped.lower() in ("none", "null") or (not stripped and not setting.required):
+        return None if setting.default is None else ("" if setting.default == "" else None)
+    if setting.is_flag and stripped.lower() in ("on", "yes", "off", "no"):
+        return stripped.lower() in ("on", "yes")
+    return settings_from_text([f"{setting.key}={stripped}"])[setting.key]
+
+
+def problems(kind: str, values: Mapping[str, object]) -> dict[str, str]:
+    """What is wrong with the values, by key; "" for what concerns several.
+
+    Keys that are required and not given yet are problems as well, said as such.
+    """
+    try:
+        KINDS[kind].model_validate(dict(values))
+    except ValidationError as error:
+        found: dict[str, str] = {}
+        for problem in error.errors():
+            key = str(problem["loc"][0]) if problem["loc"] else ""
+            said = problem["msg"].removeprefix("Value error, ")
+            found.setdefault(key, "must be given" if problem["type"] == "missing" else said)
+        return found
+    return {}
+
+
+def differing(kind: str, values: Mapping[str, object]) -> dict[str, object]:
+    """The values that are not the default."""
+    defaults = {setting.key: setting for setting in settings_of(kind)}
+    return {
+        key: value
+        for key, value in values.items()
+        if key in defaults and (defaults[key].required or value != defaults[key].default)
+    }
