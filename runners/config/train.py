@@ -133,7 +133,10 @@ class TrainConfig(JobConfig):
         | None
     ) = setting(None, "model", "Model family; detected from the checkpoint when left out.")
     attention: Literal["auto", "eager", "sdpa", "flash"] = setting(
-        "auto", "model", "Attention implementation; auto takes flash where it can run, else sdpa."
+        "auto",
+        "model",
+        "auto and flash: rows end to end without padding, each sample attending to itself; sdpa "
+        "and eager: padded rows with a mask.",
     )
     use_liger: bool = setting(False, "model", "Liger kernels, where liger-kernel is installed.")
 
@@ -171,6 +174,12 @@ class TrainConfig(JobConfig):
     coba_tau: float = setting(5.0, "loss", "CoBa: temperature of the divergence factor.", gt=0)
     coba_update_interval: int = setting(
         10, "loss", "CoBa: optimizer steps between validation losses.", ge=1
+    )
+    coba_split: Literal["valid", "test"] = setting(
+        "valid", "loss", "CoBa: the part of data_split that its validation losses come from."
+    )
+    coba_eval_samples: int = setting(
+        16, "loss", "CoBa: validation samples of each task for one point.", ge=1
     )
     neftune_alpha: float | None = setting(
         None, "loss", "NEFTune noise on embeddings; none by default.", gt=0
@@ -264,6 +273,9 @@ class TrainConfig(JobConfig):
     gradient_checkpointing: Annotated[
         Literal["off", "full", "selective"], BeforeValidator(_gradient_checkpointing)
     ] = setting("off", "hardware", "Recompute activations in the backward pass to save memory.")
+    peak_tflops: float | None = setting(
+        None, "hardware", "Peak TFLOP/s of one device, for MFU; known for usual GPUs.", gt=0
+    )
     deterministic: bool = setting(
         False, "hardware", "Deterministic kernels: slower, bit-identical reruns on a GPU."
     )

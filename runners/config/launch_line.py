@@ -1,0 +1,145 @@
+"""The command that starts a training job, and the DeepSpeed settings that go with it.
+
+Both come from the config alone, so there is one source of truth: what ``--dry-run`` prints is what
+the launcher runs and what the job configures itself with. Light on purpose: the command line, the
+app and the launcher read it without torch.
+"""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from runners.config.train import TrainConfig
+
+
+class Machine(Protocol):
+    """What of the hardware matters here: the devices that a job started now would see."""
+
+    @property
+    def usable(self) -> tuple[Any, ...]:
+        """One entry a GPU or MIG slice."""
+
+    @property
+    def bf16(self) -> bool:
+        """True when every usable device computes in bfloat16."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a training run is spread over this machine, with every “auto” decided.
+
+    ``precision`` is accelerate's name for it: "no", "bf16" or "fp16".
+    """
+
+    on_gpu: bool
+    ranks: int
+    deepspeed: bool
+    precision: str
+
+
+def layout(config: TrainConfig, hardware: Machine) -> Layout:
+    """Decide device, ranks, DeepSpeed and precision for this machine.
+
+    ZeRO stage 0 is plain data parallelism, which accelerate does without DeepSpeed.
+    """
+    on_gpu = bool(hardware.usable) and not config.use_cpu
+    ranks = config.num_processes
+    if ranks is None:
+        ranks = (len(config.gpu_ids) or len(hardware.usable)) if on_gpu else 1
+    wanted = config.deepspeed == "on" or (config.deepspeed == "auto" and on_gpu)
+    precision = config.mixed_precision
+    if precision == "auto":
+        precision = ("bf16" if hardware.bf16 else "fp16") if on_gpu else "no"
+    return Layout(on_gpu, ranks, wanted and config.zero_stage > 0, precision)
+
+
+def accelerate_argv(
+    config: TrainConfig, run_folder: Path, hardware: Machine, *, python: str = sys.executable
+) -> tuple[list[str], dict[str, str]]:
+    """The argv that starts the training job of ``run_folder``, and the environment it adds."""
+    spread = layout(config, hardware)
+    argv = [python, "-m", "accelerate.commands.launch"]
+    argv += ["--num_processes", str(spread.ranks * config.num_machines)]
+    argv += ["--num_machines", str(config.num_machines)]
+    argv += ["--mixed_precision", spread.precision, "--dynamo_backend", "no"]
+    if config.num_machines > 1:
+        argv += ["--machine_rank", str(config.machine_rank)]
+        argv += ["--main_process_ip", config.main_process_ip or "127.0.0.1"]
+    if config.main_process_port is not None or spread.ranks > 1:
+        # 0 lets the launcher find a free port, so that two runs on one machine do not meet.
+        argv += ["--main_process_port", str(config.main_process_port or 0)]
+    if not spread.on_gpu:
+        argv += ["--cpu"]
+    elif config.gpu_ids:
+        argv += ["--gpu_ids", ",".join(config.gpu_ids)]
+    if spread.deepspeed:
+        argv += ["--use_deepspeed", "--zero_stage", str(config.zero_stage)]
+        argv += ["--gradient_accumulation_steps", str(config.gradient_accumulation_steps)]
+        argv += ["--gradient_clipping", str(config.gradient_clipping)]
+        argv += ["--offload_optimizer_device", config.offload_optimizer]
+        argv += ["--offload_param_device", config.offload_param]
+        argv += ["--zero3_init_flag", "false"]
+        if config.num_machines > 1:
+            argv += ["--deepspeed_multinode_launcher", "standard"]
+    elif spread.ranks * config.num_machines > 1 and spread.on_gpu:
+        argv += ["--multi_gpu"]
+    argv += ["-m", "runners.train", str(run_folder)]
+    return argv, _environment(config, spread)
+
+
+def _environment(config: TrainConfig, spread: Layout) -> dict[str, str]:
+    added = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if not spread.on_gpu:
+        added["ACCELERATE_USE_CPU"] = "true"
+        if spread.deepspeed:
+            added["DS_ACCELERATOR"] = "cpu"
+    if config.gpu_ids and spread.on_gpu:
+        added["CUDA_VISIBLE_DEVICES"] = ",".join(config.gpu_ids)
+    if config.deterministic:
+        added["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    return added
+
+
+def deepspeed_settings(config: TrainConfig, precision: str, ranks: int) -> dict[str, Any]:
+    """DeepSpeed's JSON settings for ``ranks`` ranks in all and accelerate's ``precision``."""
+    zero: dict[str, Any] = {
+        "stage": config.zero_stage,
+        "contiguous_gradients": True,
+        # On CPU the overlap only reorders sums; without it reruns are bit-identical.
+        "overlap_comm": precision != "no",
+        "reduce_bucket_size": 200_000_000,
+    }
+    if config.zero_stage < 3:
+        zero["allgather_bucket_size"] = 200_000_000
+    else:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+    if config.offload_optimizer == "cpu":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": precision != "no"}
+    if config.offload_param == "cpu":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": precision != "no"}
+    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * ranks
+    settings: dict[str, Any] = {
+        "train_batch_size": batch,
+        "train_micro_batch_size_per_gpu": config.per_device_train_batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "gradient_clipping": config.gradient_clipping,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 1_000_000_000,
+        "wall_clock_breakdown": False,
+    }
+    if precision == "bf16":
+        settings["bf16"] = {"enabled": True}
+    elif precision == "fp16":
+        settings["fp16"] = {"enabled": True, "initial_scale_power": 16, "loss_scale_window": 500}
+    return settings
+
+
+def shown(argv: list[str], environment: Mapping[str, str]) -> str:
+    """The command as a person would type it, with the variables it adds in front."""
+    variables = [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
+    return " ".join([*variables, shlex.join(argv)])

@@ -1,0 +1,51 @@
+"""The training job: ``accelerate launch … -m runners.train RUN_FOLDER``."""
+
+import sys
+from collections.abc import Mapping
+
+import torch
+
+from runners.config import TrainConfig
+from runners.lifecycle.job import Job, run_job
+from runners.train import loop
+from runners.train.export import export_weights
+from runners.train.setup import Setup
+
+
+def work(job: Job[TrainConfig]) -> Mapping[str, object]:
+    """Train, and leave an adapter or a model in ``final`` with its tokenizer."""
+    output = job.output_folder(job.config.output_dir)
+    setup = Setup(job, output)
+    training = setup.training()
+    began = training.done
+    ending = loop.run(training)
+    for sink in training.sinks:
+        sink.close()
+    if ending == "stopped":
+        return {}
+    summary: dict[str, object] = {"steps": training.done, "ended": ending, "resumed_from": began}
+    best = setup.checkpoints.best()
+    take_best = job.config.early_stopping and best is not None and best.step != training.done
+    weights = {}
+    # Gathering is a collective under ZeRO: every rank goes through it, rank 0 keeps the tensors.
+    for name, found in training.engine.tensors():
+        if setup.leader:
+            weights[name] = found["weight"]
+    if take_best and best is not None:
+        weights = {name: found["weight"] for name, found in best.tensors()}
+        job.events.notice("info", f"the weights are those of step {best.step}, the best validated")
+        summary["best_step"] = best.step
+    if setup.leader:
+        half = setup.accelerator.mixed_precision
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(half)
+        target = output / "final"
+        export_weights(setup.model, weights, target, setup.base.folder, dtype)
+        adapter = job.config.peft_type != "full"
+        job.record_artifact("adapter" if adapter else "model", target)
+        summary["model"] = str(target)
+    setup.accelerator.wait_for_everyone()
+    return summary
+
+
+if __name__ == "__main__":
+    sys.exit(run_job("train", TrainConfig, work))

@@ -1,0 +1,229 @@
+"""The training loop.
+
+It pulls steps from the data order, runs them on an engine, and tells its sinks; whatever else there
+is to know (losses, schedule, checkpoints, validation) is a module of its own. Every decision that
+could differ between ranks is taken on sums over all ranks, so that all take the same.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from runners.config import TrainConfig
+from runners.data.ordering import Indices
+from runners.data.plan import StepPlan
+from runners.errors import JobFailedError
+from runners.train.batching import Batcher
+from runners.train.checkpoint import CheckpointFolder, RandomState
+from runners.train.coba import CoBa
+from runners.train.engine import Engine
+from runners.train.order import DataOrder
+from runners.train.schedule import Schedule
+from runners.train.sinks import Sink
+from runners.train.tally import Interval, StepTally, StepTotals, task_values
+from runners.train.validation import EarlyStopping, Losses, validate
+from runners.train.weights import StepWeights
+
+End = Literal["finished", "stopped", "early"]
+
+
+@dataclass
+class Training:
+    """All that the loop works with. What changes while it runs is saved by ``state``."""
+
+    config: TrainConfig
+    engine: Engine
+    module: torch.nn.Module
+    batcher: Batcher
+    order: DataOrder
+    schedule: Schedule
+    checkpoints: CheckpointFolder
+    interval: Interval
+    early: EarlyStopping
+    sinks: list[Sink]
+    stopping: Callable[[], bool]
+    valid: Indices
+    coba: CoBa | None = None
+    coba_samples: Indices = field(default_factory=lambda: np.empty(0, np.int64))
+    fixed: NDArray[np.float64] | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    measures: Callable[[Interval], Mapping[str, float]] = lambda _: {}
+    clock: Callable[[], float] = time.monotonic
+    norm: float = float("nan")
+    saved_at: int = -1
+
+    @property
+    def done(self) -> int:
+        """Optimizer steps done."""
+        return self.order.position.step
+
+    @property
+    def task_weights(self) -> NDArray[np.float64] | None:
+        """Shares of the tasks in modes coba and fixed."""
+        return self.coba.weights if self.coba is not None else self.fixed
+
+    def state(self) -> dict[str, Any]:
+        """The JSON part of a checkpoint."""
+        return {
+            "position": self.order.position.to_json(),
+            "interval": self.interval.state(),
+            "early_stopping": self.early.state(),
+            "coba": self.coba.state() if self.coba is not None else None,
+            "engine": self.engine.extra_state(),
+            **self.identity,
+        }
+
+    def tell(self, values: Mapping[str, float]) -> None:
+        """Give values at the current step to every sink."""
+        for sink in self.sinks:
+            sink.metrics(self.done, values)
+
+
+def run(training: Training) -> End:
+    """Train from where ``training`` stands to the end of the run, or until asked to stop."""
+    training.module.train()
+    for plan in training.order:
+        began = training.clock()
+        totals, weights = _step(training, plan)
+        training.interval.add(totals, weights.task_tokens.tolist(), training.clock() - began)
+        _after_step(training)
+        if totals.stopping and training.done < training.order.total:
+            save(training)
+            return "stopped"
+        if training.config.early_stopping and training.early.stalled:
+            return "early"
+    return "finished"
+
+
+def _step(training: Training, plan: StepPlan) -> tuple[StepTotals, StepWeights]:
+    """One optimizer step: forward and backward of every micro-batch, then the update."""
+    engine, batcher = training.engine, training.batcher
+    weights = batcher.weights(plan, training.task_weights)
+    tally = StepTally(len(batcher.cache.tasks), engine.device)
+    micros = list(batcher.micro_batches(plan, engine.rank, weights))
+    totals = None
+    for number, inputs in enumerate(micros, 1):
+        loss, task_sums = engine.forward(inputs)
+        tally.add(loss, task_sums, inputs)
+        last = number == len(micros)
+        if last:
+            # The step's one exchange: losses for the log, and what all ranks must agree on.
+            totals = StepTotals.read(engine.sum(tally.vector(stopping=training.stopping())))
+            if totals.bad_ranks:
+                break
+        engine.backward(loss, last=last)
+    assert totals is not None, "a step has at least one row"
+    usable = totals.bad_ranks == 0
+    norm = engine.step(training.schedule.at(training.done - 1), usable=usable)
+    if not usable or not isfinite(norm):
+        _nonfinite(training, totals)
+    training.norm = norm
+    return totals, weights
+
+
+def _nonfinite(training: Training, totals: StepTotals) -> None:
+    what = "loss" if totals.bad_ranks else "gradient"
+    training.interval.skipped += 1
+    training.tell({"nonfinite_steps": 1.0})
+    if training.config.nonfinite_loss == "stop" and training.config.mixed_precision != "fp16":
+        raise JobFailedError(
+            f"the {what} of step {training.done} is not finite (on {max(1, totals.bad_ranks)} of "
+            f"{training.engine.ranks} ranks), so the step was not taken",
+            where=f"step {training.done}",
+            fix="Lower learning_rate, use mixed_precision=bf16 instead of fp16, look at the data "
+            "of this step, or set nonfinite_loss=skip to pass over such steps.",
+        )
+
+
+def _after_step(training: Training) -> None:
+    """Log, validate and save as the settings say; in this order, so a checkpoint knows it all."""
+    config, done, total = training.config, training.done, training.order.total
+    last = done >= total
+    for sink in training.sinks:
+        sink.progress(done, total)
+    if done % config.log_interval == 0 or last:
+        _log(training)
+    if training.coba is not None and done % config.coba_update_interval == 0:
+        _update_coba(training)
+    improved = False
+    if len(training.valid) and config.evaluation_steps:
+        if done % config.evaluation_steps == 0 or last:
+            improved = training.early.update(_validate(training))
+    epoch_end = config.epoch_checkpointing and training.order.at_epoch_end
+    every = config.checkpointing_steps
+    if improved or epoch_end or (every is not None and done % every == 0 and not last):
+        save(training, best=improved)
+
+
+def _log(training: Training) -> None:
+    interval = training.interval
+    left = training.order.total - training.done
+    values = interval.values() | {
+        "learning_rate": training.schedule.at(training.done - 1),
+        "epoch": training.order.epoch_progress,
+        "seconds_left": left * interval.seconds / max(1, interval.steps),
+        **training.measures(interval),
+    }
+    if isfinite(training.norm):
+        values["gradient_norm"] = training.norm
+    if training.coba is not None:
+        values["coba/divergence_factor"] = training.coba.divergence_factor
+    if (weights := training.task_weights) is not None:
+        names = training.batcher.cache.tasks
+        values |= {f"weight/{name}": float(w) for name, w in zip(names, weights, strict=True)}
+    training.tell(values)
+    interval.reset()
+
+
+def _validate(training: Training) -> Losses:
+    losses = validate(
+        training.engine,
+        training.module,
+        training.batcher,
+        training.valid,
+        training.config.per_device_eval_batch_size,
+    )
+    values = {"eval_loss": losses.total}
+    for name, loss in zip(training.batcher.cache.tasks, losses.tasks.tolist(), strict=True):
+        if isfinite(loss):
+            values |= task_values("eval_", name, loss)
+    training.tell(values)
+    return losses
+
+
+def _update_coba(training: Training) -> None:
+    assert training.coba is not None
+    losses = validate(
+        training.engine,
+        training.module,
+        training.batcher,
+        training.coba_samples,
+        training.config.per_device_eval_batch_size,
+    )
+    if np.isfinite(losses.tasks).all():
+        training.coba.update(losses.tasks)
+
+
+def save(training: Training, *, best: bool = False) -> None:
+    """Write a checkpoint of the current step."""
+    engine = training.engine
+    training.checkpoints.write(
+        training.done,
+        engine.tensors(),
+        RandomState.now(engine.device),
+        training.state(),
+        rank=engine.rank,
+        wait=lambda: _barrier(engine),
+        best=best,
+    )
+    training.saved_at = training.done
+
+
+def _barrier(engine: Engine) -> None:
+    engine.sum(torch.zeros(1, device=engine.device))
