@@ -1,23 +1,25 @@
-"""Blocks of lines to typed records, at parse speed, with the line of everything that fails.
+"""Batches of lines to typed records, at parse speed, with the line of everything that fails.
 
-A block that is well formed is decoded by one call. Only when that call fails, or when the block
-is laid out in a way that one call could misread, are its lines decoded one by one, and only a
-line that fails alone is diagnosed.
+A line is decoded straight into its format's type, which checks its structure on the way. Only a
+line that fails, or whose turns are in an order not seen before, is looked at closer.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from runners.data.diagnose import Fault, diagnose
 from runners.data.records import ChatRounds, Format, Text, fault_in_roles, fault_in_round_ids
+
+SEPARATOR = "\x1e\x1f"
+"""Stands between a record's contents when they are joined; real text holds it never."""
+
+_SHAPES_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that is no usable record: its number in the block, from 0, and what is wrong."""
+    """A line that is no usable record: its number in the batch, from 0, and what is wrong."""
 
     line: int
     faults: tuple[Fault, ...]
@@ -25,53 +27,62 @@ class BadLine:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a block held: good records in order, the lines they stand on, and the bad lines.
+    """What a batch held: good records in order, the lines they stand on, and the bad lines.
 
-    ``lines`` is None when record i stands on line i of the block. ``line_count`` counts blank
-    lines too.
+    ``contents`` are the records' texts, and ``texts`` the same joined by ``SEPARATOR``. ``lines``
+    is None when record i stands on line i of the batch. ``line_count`` counts blank lines too.
     """
 
     records: Sequence[Any]
+    contents: Sequence[Sequence[str]]
+    texts: Sequence[str]
     lines: Sequence[int] | None
     bad: Sequence[BadLine]
     line_count: int
 
     def line_of(self, record: int) -> int:
-        """The line in the block, from 0, of a record."""
+        """The line in the batch, from 0, of a record."""
         return record if self.lines is None else self.lines[record]
 
 
-class BlockDecoder:
-    """Decodes blocks of one format; remembers which orders of roles it has found to be right."""
+class LineDecoder:
+    """Decodes lines of one format; remembers which orders of roles it has found to be right."""
 
     def __init__(self, form: Format) -> None:
         self._form = form
-        self._decoder = form.decoder()
+        self._decode_line = form.decoder().decode
         self._good_shapes: set[object] = set()
 
-    def decode(self, block: bytes) -> Decoded:
-        """Decode a block of whole lines."""
+    def decode(self, lines: list[bytes]) -> Decoded:
+        """Decode a batch of lines, with or without their newlines."""
         try:
-            records = self._decoder.decode_lines(block)
+            records = list(map(self._decode_line, lines))
         except (ValueError, RecursionError):
-            return self._line_by_line(block)
-        if not _one_record_a_line(block, len(records)) or not self._all_sound(block, records):
-            return self._line_by_line(block)
-        return Decoded(records, None, (), len(records))
-
-    def _all_sound(self, block: bytes, records: list[Any]) -> bool:
+            return self._one_by_one(lines)
+        contents = self._form.contents(records)
+        texts = list(map(SEPARATOR.join, contents))
         # Fields that are not decoded are skipped unread, so their UTF-8 is checked here.
-        if b"\\u0000" in block or not _is_utf8(block):
-            return False
+        is_utf8 = all(map(bytes.isascii, lines)) or all(map(_is_utf8, lines))
+        holds_nul = "\0" in "".join(texts)
+        if not is_utf8 or holds_nul or not self._orders_are_good(records):
+            return self._one_by_one(lines)
+        return Decoded(records, contents, texts, None, (), len(lines))
+
+    def _orders_are_good(self, records: list[Any]) -> bool:
+        if len(self._good_shapes) > _SHAPES_REMEMBERED:
+            self._good_shapes.clear()
         return self._shapes(records) <= self._good_shapes or all(map(self._sound, records))
 
     def _shapes(self, records: list[Any]) -> set[object]:
         """The distinct orders of roles in ``records``; few, however many the records."""
         if self._form.record is ChatRounds:
-            return {tuple([(r.role, r.chat_round_id) for r in x.chat_rounds]) for x in records}
+            return {
+                tuple([x for r in record.chat_rounds for x in (r.role, r.chat_round_id)])
+                for record in records
+            }
         if self._form.record is Text:
-            return {"empty" for x in records if not x.text}
-        return {tuple([t.role for t in self._form.turns(x)]) for x in records}
+            return {"empty" for record in records if not record.text}
+        return {tuple([t.role for t in self._form.turns(record)]) for record in records}
 
     def _sound(self, record: Any) -> bool:
         if isinstance(record, Text):
@@ -87,37 +98,26 @@ class BlockDecoder:
         self._good_shapes |= self._shapes([record])
         return True
 
-    def _line_by_line(self, block: bytes) -> Decoded:
+    def _one_by_one(self, lines: list[bytes]) -> Decoded:
         records: list[Any] = []
-        lines: list[int] = []
+        numbers: list[int] = []
         bad: list[BadLine] = []
-        rows = block.split(b"\n")
-        if rows[-1] == b"":
-            rows.pop()
-        for number, row in enumerate(rows):
+        for number, row in enumerate(lines):
             if not row.strip():
                 continue
             try:
-                record = self._decoder.decode(row)
+                record = self._decode_line(row)
             except (ValueError, RecursionError):
                 record = None
             if record is not None and _is_utf8(row) and self._sound(record):
                 records.append(record)
-                lines.append(number)
+                numbers.append(number)
                 continue
-            faults = diagnose(row.removesuffix(b"\r"), self._form)
+            faults = diagnose(row.rstrip(b"\r\n"), self._form)
             bad.append(BadLine(number, tuple(faults) or (Fault("", "is no record"),)))
-        return Decoded(records, lines, bad, len(rows))
-
-
-def _one_record_a_line(block: bytes, records: int) -> bool:
-    """True if the block is exactly one object a line, nothing between them but a newline.
-
-    One call decodes two objects on a line, or one over two lines, without complaint. In valid
-    JSON ``}\\n{`` stands only between two whole objects, so counting it settles the matter.
-    """
-    newlines = block.count(b"\n") + (not block.endswith(b"\n"))
-    return newlines == records and block.count(b"}\n{") == records - 1
+        contents = self._form.contents(records)
+        texts = list(map(SEPARATOR.join, contents))
+        return Decoded(records, contents, texts, numbers, bad, len(lines))
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -128,8 +128,3 @@ def _is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def decode_line(line: bytes, form: Format) -> Any:
-    """Decode one line. Raises ``msgspec.DecodeError`` or ``UnicodeDecodeError``."""
-    return msgspec.json.decode(line, type=form.record)

@@ -1,12 +1,13 @@
 """Which record format a task folder is written in, found out from its first records."""
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 
 import msgspec
 
 from runners.data.records import FORMATS, Format
-from runners.data.sources import ByteRange, TaskFolder, read_blocks
+from runners.data.sources import ByteRange, TaskFolder, read_lines
 
 _LOOK_AT = 64
 
@@ -32,6 +33,6 @@ def recognize(task: TaskFolder) -> Format | None:
     return next(form for form in FORMATS if votes[form.name] == most)
 
 
-def _first_lines(part: ByteRange) -> "islice[bytes]":
-    block = next(iter(read_blocks(part)), b"")
-    return islice((line for line in block.splitlines() if line.strip()), None)
+def _first_lines(part: ByteRange) -> Iterator[bytes]:
+    lines = next(iter(read_lines(part)), [])
+    return (line for line in lines if line.strip())

@@ -83,7 +83,7 @@ def _named_weights(tasks: tuple[str, ...], weights: Mapping[str, float]) -> np.n
 def _apportion(total: int, shares: np.ndarray) -> Indices:
     """Whole numbers that sum to ``total``, by largest remainder."""
     exact = shares * total
-    counts = np.floor(exact).astype(np.int64)
+    counts: Indices = np.floor(exact).astype(np.int64)
     short = total - int(counts.sum())
     counts[np.argsort(-(exact - counts), kind="stable")[:short]] += 1
     return counts

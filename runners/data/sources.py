@@ -1,12 +1,13 @@
-"""Where training data lies: task folders, their files, and those files as blocks of whole lines.
+"""Where training data lies: task folders, their files, and those files as batches of lines.
 
-A folder is a task and its name is the task's name. Files are read in blocks of a few hundred
-kilobytes that end at a line's end, so memory stays flat whatever a file's size, and a plain file
+A folder is a task and its name is the task's name. Files are read in batches of some
+ten kilobytes, so memory stays flat whatever a file's size, and a plain file
 can be cut into byte ranges that several processes read at once.
 """
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,8 @@ from runners.errors import JobFailedError, MissingInputError
 
 Compression = Literal["plain", "gz", "zst"]
 
-BLOCK_BYTES = 1 << 18
-"""Bytes read at a time: enough to decode at full speed, little enough to stay in the cache."""
+BATCH_BYTES = 1 << 16
+"""Bytes read at a time: enough to decode at full speed, few enough to stay in a core's cache."""
 
 RANGE_BYTES = 1 << 23
 """Bytes of a plain file that one worker takes at a time."""
@@ -133,17 +134,30 @@ def byte_ranges(file: DataFile, size: int = RANGE_BYTES) -> list[ByteRange]:
     return [ByteRange(file, a, b) for a, b in zip(cuts, [*cuts[1:], file.size], strict=True)]
 
 
-def read_blocks(part: ByteRange, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """Yield the range's lines as blocks of whole lines; the last line may lack its newline.
+def read_lines(part: ByteRange, batch_bytes: int = BATCH_BYTES) -> Iterator[list[bytes]]:
+    """Yield the range's lines, newlines kept, in batches of about ``batch_bytes``.
 
     A byte order mark at the head of a file is left out. Raises ``JobFailedError`` when a
     compressed file is damaged or cut short.
     """
     try:
         with _opened(part) as stream:
+            # A line belongs to the range it begins in, so the tail of the line before is not ours.
+            if part.start > 0:
+                stream.seek(part.start - 1)
+                stream.readline()
             left = None if part.stop is None else part.stop - stream.tell()
-            yield from _whole_lines(stream, block_bytes, left, at_head=part.start == 0)
-    except (zstandard.ZstdError, gzip.BadGzipFile, EOFError) as error:
+            at_head = part.start == 0
+            while left is None or left > 0:
+                lines = stream.readlines(batch_bytes if left is None else min(batch_bytes, left))
+                if not lines:
+                    break
+                if left is not None:
+                    left -= sum(map(len, lines))
+                if at_head:
+                    lines[0], at_head = lines[0].removeprefix(_BYTE_ORDER_MARK), False
+                yield lines
+    except (zstandard.ZstdError, zlib.error, gzip.BadGzipFile, EOFError) as error:
         raise JobFailedError(
             f"the compressed file is damaged ({error})",
             where=str(part.file.path),
@@ -154,17 +168,10 @@ def read_blocks(part: ByteRange, block_bytes: int = BLOCK_BYTES) -> Iterator[byt
 def _opened(part: ByteRange) -> BinaryIO:
     path = part.file.path
     if part.file.compression == "gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
+        return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), BATCH_BYTES))
     if part.file.compression == "zst":
-        return cast(BinaryIO, io.BufferedReader(_ZstdFrames(path.open("rb")), BLOCK_BYTES))
-    stream = path.open("rb", buffering=0)
-    if part.start > 0:
-        # A line belongs to the range it begins in, so the tail of the line before is not ours.
-        stream.seek(part.start - 1)
-        buffered = io.BufferedReader(stream, BLOCK_BYTES)
-        buffered.readline()
-        return cast(BinaryIO, buffered)
-    return cast(BinaryIO, stream)
+        return cast(BinaryIO, io.BufferedReader(_ZstdFrames(path.open("rb")), BATCH_BYTES))
+    return path.open("rb", buffering=BATCH_BYTES)
 
 
 class _ZstdFrames(io.RawIOBase):
@@ -205,38 +212,3 @@ class _ZstdFrames(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
-
-
-def _whole_lines(
-    stream: BinaryIO, block_bytes: int, left: int | None, *, at_head: bool
-) -> Iterator[bytes]:
-    pending: list[bytes] = []
-    while left is None or left > 0:
-        data = stream.read(block_bytes if left is None else min(block_bytes, left))
-        if not data:
-            break
-        if left is not None:
-            left -= len(data)
-        if at_head:
-            data, at_head = data.removeprefix(_BYTE_ORDER_MARK), False
-        cut = data.rfind(b"\n") + 1
-        if cut == 0:
-            pending.append(data)
-            continue
-        yield b"".join([*pending, data[:cut]])
-        pending = [data[cut:]] if cut < len(data) else []
-    if pending and left is not None:
-        # The last line began in this range; the rest of it lies beyond.
-        pending.append(_rest_of_line(stream))
-    if pending:
-        yield b"".join(pending)
-
-
-def _rest_of_line(stream: BinaryIO) -> bytes:
-    parts = []
-    while data := stream.read(BLOCK_BYTES):
-        head, newline, _ = data.partition(b"\n")
-        parts.append(head + newline)
-        if newline:
-            break
-    return b"".join(parts)

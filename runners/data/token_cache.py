@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runners.data.maskbits import MaskBits
-from runners.data.sources import ByteRange, find_tasks, read_blocks
+from runners.data.sources import ByteRange, find_tasks, read_lines
 
 LAYOUT = 1
 """Version of the files below; part of the key, so another layout is another cache."""
@@ -128,7 +128,7 @@ def place_of_sample(cache: TokenCache, record: int) -> str:
     for file in (file for task in find_tasks([Path(path).parent]) for file in task.files):
         if file.path == Path(path):
             seen = first - 1
-            lines = (x for b in read_blocks(ByteRange(file)) for x in b.split(b"\n"))
+            lines = (line for batch in read_lines(ByteRange(file)) for line in batch)
             for number, line in enumerate(lines, 1):
                 seen += bool(line.strip())
                 if seen == record:

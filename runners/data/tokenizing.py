@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from runners.data.chatml import ChatMLEncoder
-from runners.data.decoding import BlockDecoder
+from runners.data.decoding import LineDecoder
 from runners.data.fast_bpe import fast_encoder
 from runners.data.records import get_format
-from runners.data.sources import ByteRange, read_blocks
+from runners.data.sources import ByteRange, read_lines
 from runners.data.tokenizer import load_tokenizer
 from runners.errors import JobFailedError
 
@@ -67,13 +67,13 @@ def worker(setup: TokenizeSetup) -> Callable[[TokenizeTask], Tokenized]:
 def tokenize_range(task: TokenizeTask, encoder: ChatMLEncoder) -> Tokenized:
     """Encode every record of a range; stops at the first bad line."""
     form = get_format(task.format)
-    decoder = BlockDecoder(form)
+    decoder = LineDecoder(form)
     ids = array("i")
     spans: list[tuple[int, int]] = []
     lengths = array("i")
     lines = 0
-    for block in read_blocks(task.part):
-        decoded = decoder.decode(block)
+    for batch in read_lines(task.part):
+        decoded = decoder.decode(batch)
         if decoded.bad:
             first = decoded.bad[0]
             fault = first.faults[0]

@@ -1,0 +1,230 @@
+"""One range of a file looked through: the work of a validation worker.
+
+What costs little (structure, lengths, hashes) is done for every record. What costs more is done
+only where a single character has given it away, so clean data passes at about the speed of parsing.
+"""
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runners.data.chatml import ChatMLEncoder
+from runners.data.decoding import Decoded, LineDecoder
+from runners.data.diagnose import Fault
+from runners.data.fast_bpe import fast_encoder
+from runners.data.leakage import LeakIndex
+from runners.data.records import Format, Text, get_format
+from runners.data.sources import ByteRange, read_lines
+from runners.data.tokenizer import load_tokenizer
+
+ERRORS_KEPT = 100
+"""Errors of a file that are shown; all of them are counted."""
+
+EXAMPLES_KEPT = 5
+"""Places shown for a kind of warning."""
+
+_SPECIAL_TEXT = re.compile(r"<\|[A-Za-z0-9_:-]{1,64}\|>")
+_ONE_EXCHANGE = 3
+"""Texts in a record of one exchange: system, question, answer."""
+
+_FENCE = re.compile(r"^[ \t]*```[ \t]*([A-Za-z0-9_+#.-]*)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class CheckSetup:
+    """What all workers of a validation share.
+
+    ``tokenizer`` None leaves tokens uncounted; ``leaks`` None leaves leakage unchecked.
+    """
+
+    tokenizer: Path | None
+    fast: bool
+    system_prompt: str | None
+    seq_length: int
+    leaks: LeakIndex | None
+
+
+@dataclass(frozen=True)
+class CheckTask:
+    """A range of a task's file, and the name of its format."""
+
+    part: ByteRange
+    format: str
+
+
+@dataclass
+class Sightings:
+    """How often something was seen, and at which lines first (of the range, from 0)."""
+
+    count: int = 0
+    examples: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, line: int, text: str) -> None:
+        """Count one more."""
+        self.count += 1
+        if len(self.examples) < EXAMPLES_KEPT:
+            self.examples.append((line, text))
+
+
+@dataclass
+class PartReport:
+    """What a range holds. Lines count from 0 in the range.
+
+    For each good record: ``chars`` int32 characters of content, ``hashes`` int64 of its content,
+    ``tokens`` int32 and ``trained`` int32 (within seq_length: ``trained_fitting``) with a
+    tokenizer. ``record_lines`` int32 is None when record i stands on line i.
+    """
+
+    lines: int = 0
+    rounds: int = 0
+    bytes: int = 0
+    error_count: int = 0
+    errors: list[tuple[int, Fault]] = field(default_factory=list)
+    warnings: dict[str, Sightings] = field(default_factory=dict)
+    fences: Counter[str] = field(default_factory=Counter)
+    chars: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    hashes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    record_lines: npt.NDArray[np.int32] | None = None
+    tokens: npt.NDArray[np.int32] | None = None
+    trained: npt.NDArray[np.int32] | None = None
+    trained_fitting: npt.NDArray[np.int32] | None = None
+
+    def warn(self, kind: str, line: int, text: str) -> None:
+        """Note a warning of a kind."""
+        self.warnings.setdefault(kind, Sightings()).add(line, text)
+
+
+def worker(setup: CheckSetup) -> Callable[[CheckTask], PartReport]:
+    """Load what is shared once; the callable given back checks a range."""
+    encoder = None
+    if setup.tokenizer is not None:
+        tokenizer = load_tokenizer(setup.tokenizer)
+        fast = fast_encoder(tokenizer) if setup.fast else None
+        encoder = ChatMLEncoder(tokenizer, system_prompt=setup.system_prompt, encode=fast)
+    return lambda task: _RangeCheck(task, setup, encoder).run()
+
+
+class _RangeCheck:
+    """The state of one range's check; used once."""
+
+    def __init__(self, task: CheckTask, setup: CheckSetup, encoder: ChatMLEncoder | None) -> None:
+        self._part = task.part
+        self._form: Format = get_format(task.format)
+        self._leaks = setup.leaks
+        self._seq_length = setup.seq_length
+        self._encoder = encoder
+        self._report = PartReport()
+        self._chars = array("i")
+        self._hashes = array("q")
+        self._batches: list[tuple[int, int, Sequence[int] | None]] = []
+        self._tokens = array("i")
+        self._trained = array("i")
+        self._fitting = array("i")
+
+    def run(self) -> PartReport:
+        report = self._report
+        decoder = LineDecoder(self._form)
+        for lines in read_lines(self._part):
+            decoded = decoder.decode(lines)
+            self._note_errors(decoded)
+            self._measure(decoded)
+            self._look_for_oddities(decoded)
+            if self._leaks is not None:
+                self._look_for_leaks(self._leaks, decoded)
+            if self._encoder is not None:
+                self._count_tokens(self._encoder, decoded)
+            report.bytes += sum(map(len, lines))
+            report.lines += decoded.line_count
+        report.chars = np.array(self._chars, np.int32)
+        report.hashes = np.array(self._hashes, np.int64)
+        report.record_lines = self._record_lines()
+        if self._encoder is not None:
+            report.tokens = np.array(self._tokens, np.int32)
+            report.trained = np.array(self._trained, np.int32)
+            report.trained_fitting = np.array(self._fitting, np.int32)
+        return report
+
+    def _note_errors(self, decoded: Decoded) -> None:
+        for bad in decoded.bad:
+            self._report.error_count += len(bad.faults)
+            room = ERRORS_KEPT - len(self._report.errors)
+            line = self._report.lines + bad.line
+            self._report.errors += [(line, fault) for fault in bad.faults[:room]]
+        self._batches.append((self._report.lines, len(decoded.records), decoded.lines))
+
+    def _record_lines(self) -> npt.NDArray[np.int32] | None:
+        """The line of each record in the range; None if record i stands on line i."""
+        if all(lines is None for _, _, lines in self._batches):
+            return None
+        numbers = [
+            np.array(range(count) if lines is None else lines, np.int32) + np.int32(before)
+            for before, count, lines in self._batches
+        ]
+        return np.concatenate(numbers)
+
+    def _measure(self, decoded: Decoded) -> None:
+        texts = decoded.texts
+        self._chars.extend(map(len, texts))
+        # Content alone: two records that differ in their id only are duplicates.
+        self._hashes.extend(map(hash, texts))
+        self._report.rounds += sum(map(len, decoded.contents))
+        # Answers in the middle are rare enough to be looked at one by one.
+        suspects = [
+            i
+            for i, contents in enumerate(decoded.contents)
+            if not contents[-1] or contents[-1].isspace() or len(contents) > _ONE_EXCHANGE
+        ]
+        for i in suspects:
+            line = self._report.lines + decoded.line_of(i)
+            self._note_empty_answers(decoded.records[i], line)
+
+    def _note_empty_answers(self, record: Any, line: int) -> None:
+        for turn in self._form.turns(record):
+            if turn.role == "bot" and not turn.content.strip():
+                self._report.warn("empty_answer", line, "an answer is empty")
+
+    def _look_for_oddities(self, decoded: Decoded) -> None:
+        # One character is found at memory speed, a longer sign is not: so first the character.
+        for i in [i for i, text in enumerate(decoded.texts) if "|" in text]:
+            if "<|" in decoded.texts[i] and (found := _SPECIAL_TEXT.search(decoded.texts[i])):
+                line = self._report.lines + decoded.line_of(i)
+                self._report.warn("special_token_text", line, f"{found.group()} is kept as text")
+        for i in [i for i, text in enumerate(decoded.texts) if "`" in text]:
+            if "```" in decoded.texts[i]:
+                self._note_fences(decoded.records[i], self._report.lines + decoded.line_of(i))
+
+    def _note_fences(self, record: Any, line: int) -> None:
+        if isinstance(record, Text):
+            self._report.fences.update(_FENCE.findall(record.text)[::2])
+            return
+        for turn in self._form.turns(record):
+            languages = _FENCE.findall(turn.content)
+            # Opening fences alternate with closing ones; only the former name a language.
+            self._report.fences.update(language.lower() for language in languages[::2])
+            if turn.role == "bot" and len(languages) % 2:
+                self._report.warn("cut_code_fence", line, "an answer ends inside a code fence")
+
+    def _look_for_leaks(self, leaks: LeakIndex, decoded: Decoded) -> None:
+        for i, question in leaks.search(decoded.texts):
+            line = self._report.lines + decoded.line_of(i)
+            self._report.warn("leakage", line, f"holds text of {question}")
+
+    def _count_tokens(self, encoder: ChatMLEncoder, decoded: Decoded) -> None:
+        limit = self._seq_length
+        for record in decoded.records:
+            ids: list[int] = []
+            spans: list[tuple[int, int]] = []
+            if isinstance(record, Text):
+                encoder.encode_text(record.text, ids, spans)
+            else:
+                encoder.encode_chat(self._form.turns(record), ids, spans)
+            self._tokens.append(len(ids))
+            self._trained.append(sum(stop - start for start, stop in spans))
+            self._fitting.append(sum(max(0, min(stop, limit) - start) for start, stop in spans))

@@ -1,0 +1,312 @@
+"""Task folders checked, all faults collected: what stands between bad data and a lost run.
+
+Ranges of files go to worker processes and what they saw comes back in order; here it is put
+together by task. Memory grows by some twenty bytes a record and by nothing else.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from runners.data.building import agrees_on_sample
+from runners.data.checking import (
+    ERRORS_KEPT,
+    EXAMPLES_KEPT,
+    CheckSetup,
+    CheckTask,
+    PartReport,
+)
+from runners.data.duplicates import find_duplicates
+from runners.data.formats import recognize
+from runners.data.leakage import LeakIndex, benchmark_texts, build_index
+from runners.data.overlong import Overlong
+from runners.data.packing import fill, pack_best_fit
+from runners.data.records import FORMATS, Format
+from runners.data.report import (
+    BadPlace,
+    Example,
+    Percentiles,
+    TaskReport,
+    TokenizerNote,
+    TokenReport,
+    Validation,
+    Warned,
+)
+from runners.data.sources import ByteRange, DataFile, TaskFolder, byte_ranges, find_tasks
+from runners.data.tokenizer import ChatTokenizer, load_tokenizer
+from runners.data.workers import available_cores, map_ordered
+
+_SMALL = 1 << 23
+"""Bytes below which starting worker processes takes longer than the work."""
+
+OnBytes = Callable[[int, int], None]
+"""Called with bytes done and bytes in all, as they lie on disk."""
+
+
+@dataclass(frozen=True)
+class TokenQuestion:
+    """What to find out about tokens: with which tokenizer, for which rows."""
+
+    tokenizer: Path
+    seq_length: int = 2048
+    overlong: Overlong = "truncate"
+    system_prompt: str | None = None
+
+
+@dataclass
+class _TaskSoFar:
+    """What has been seen of a task; parts arrive in order."""
+
+    folder: TaskFolder
+    form: Format
+    records: int = 0
+    rounds: int = 0
+    bytes: int = 0
+    error_count: int = 0
+    errors: list[BadPlace] = field(default_factory=list)
+    warnings: dict[str, tuple[int, list[Example]]] = field(default_factory=dict)
+    fences: Counter[str] = field(default_factory=Counter)
+    parts: list["_Part"] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Where a range's records lie, and their per-record arrays."""
+
+    file: DataFile
+    lines_before: int
+    report: PartReport
+
+    def place(self, record: int) -> tuple[str, int]:
+        """File and line, from 1, of a record of this part."""
+        lines = self.report.record_lines
+        line = record if lines is None else int(lines[record])
+        return str(self.file.path), self.lines_before + line + 1
+
+
+def validate(
+    paths: Sequence[Path],
+    *,
+    tokens: TokenQuestion | None = None,
+    benchmarks: Path | None = None,
+    workers: int | None = None,
+    on_progress: OnBytes = lambda *_: None,
+) -> Validation:
+    """Check the task folders in ``paths``.
+
+    ``benchmarks`` is a folder of benchmarks to look for leakage of; None leaves it unchecked.
+    ``workers`` is one a core by default, and this process alone for little data.
+
+    Raises ``MissingInputError`` when a folder, tokenizer or benchmark is not there. Faults in the
+    data are in the report and raise nothing.
+    """
+    began = time.monotonic()
+    folders = find_tasks(paths)
+    tasks = [_TaskSoFar(folder, recognize(folder) or FORMATS[0]) for folder in folders]
+    tokenizer = load_tokenizer(tokens.tokenizer) if tokens else None
+    fast = tokenizer is not None and agrees_on_sample(
+        tokenizer, folders, {task.folder.name: task.form for task in tasks}
+    )
+    leaks: LeakIndex | None = build_index(benchmark_texts(benchmarks)) if benchmarks else None
+    setup = CheckSetup(
+        tokenizer=tokens.tokenizer if tokens else None,
+        fast=fast,
+        system_prompt=tokens.system_prompt if tokens else None,
+        seq_length=tokens.seq_length if tokens else 0,
+        leaks=leaks,
+    )
+    _read_all(tasks, setup, workers, on_progress)
+    within, across = find_duplicates(
+        [np.concatenate([_none(), *(p.report.hashes for p in task.parts)]) for task in tasks]
+    )
+    for task, repeats in zip(tasks, within, strict=True):
+        _note_duplicates(task, repeats)
+        _refuse_emptiness(task)
+    reports = [_report(task, tokens) for task in tasks]
+    errors = sum(report.error_count for report in reports)
+    return Validation(
+        ok=errors == 0,
+        records=sum(report.records for report in reports),
+        error_count=errors,
+        tasks=reports,
+        warning_count=sum(w.count for r in reports for w in r.warnings) + len(across),
+        cross_task_duplicates=_cross_task(tasks, across),
+        leakage_checked=leaks is not None,
+        seconds=time.monotonic() - began,
+        tokenizer=_tokenizer_note(tokenizer, fast),
+        pack_fill=_pack_fill(tasks, tokens) if tokens else None,
+    )
+
+
+def _none() -> npt.NDArray[np.int64]:
+    return np.zeros(0, np.int64)
+
+
+def _read_all(
+    tasks: list[_TaskSoFar], setup: CheckSetup, workers: int | None, on_progress: OnBytes
+) -> None:
+    work: list[tuple[_TaskSoFar, ByteRange]] = [
+        (task, part) for task in tasks for file in task.folder.files for part in byte_ranges(file)
+    ]
+    total = sum(part.size for _, part in work)
+    if workers is None:
+        workers = available_cores() if total > _SMALL or setup.tokenizer else 1
+    todo = [CheckTask(part, task.form.name) for task, part in work]
+    done = lines_before = errors_of_file = 0
+    for i, seen in map_ordered("runners.data.checking:worker", setup, todo, workers):
+        task, part = work[i]
+        if part.start == 0:
+            lines_before = errors_of_file = 0
+        _merge(task, _Part(part.file, lines_before, seen), errors_of_file)
+        errors_of_file += len(seen.errors)
+        lines_before += seen.lines
+        done += part.size
+        on_progress(done, total)
+
+
+def _merge(task: _TaskSoFar, part: _Part, errors_of_file: int) -> None:
+    seen = part.report
+    path = str(part.file.path)
+    task.records += len(seen.chars)
+    task.rounds += seen.rounds
+    task.bytes += seen.bytes
+    task.error_count += seen.error_count
+    room = max(0, ERRORS_KEPT - errors_of_file)
+    task.errors += [
+        BadPlace(path, part.lines_before + line + 1, fault.where, fault.message)
+        for line, fault in seen.errors[:room]
+    ]
+    for kind, sightings in seen.warnings.items():
+        count, examples = task.warnings.get(kind, (0, []))
+        more = [Example(path, part.lines_before + ln + 1, text) for ln, text in sightings.examples]
+        task.warnings[kind] = (count + sightings.count, [*examples, *more][:EXAMPLES_KEPT])
+    task.fences.update(seen.fences)
+    seen.errors, seen.warnings = [], {}
+    task.parts.append(part)
+
+
+def _place(task: _TaskSoFar, record: int) -> tuple[str, int]:
+    """File and line of a task's record by its number in the task."""
+    for part in task.parts:
+        if record < len(part.report.chars):
+            return part.place(record)
+        record -= len(part.report.chars)
+    raise IndexError(record)
+
+
+def _note_duplicates(task: _TaskSoFar, repeats: list[tuple[int, int]]) -> None:
+    if not repeats:
+        return
+    examples = []
+    for record, first in repeats[:EXAMPLES_KEPT]:
+        file, line = _place(task, record)
+        first_file, first_line = _place(task, first)
+        origin = f"line {first_line}" if first_file == file else f"{first_file}:{first_line}"
+        examples.append(Example(file, line, f"repeats {origin}"))
+    task.warnings["duplicate"] = (len(repeats), examples)
+
+
+def _cross_task(
+    tasks: list[_TaskSoFar], across: list[tuple[tuple[int, int], tuple[int, int]]]
+) -> Warned:
+    examples = []
+    for (task, record), (first_task, first) in across[:EXAMPLES_KEPT]:
+        file, line = _place(tasks[task], record)
+        first_file, first_line = _place(tasks[first_task], first)
+        examples.append(Example(file, line, f"repeats {first_file}:{first_line}"))
+    return Warned("duplicate_across_tasks", len(across), examples)
+
+
+def _refuse_emptiness(task: _TaskSoFar) -> None:
+    """A file without a record is an error: somebody meant it to hold some."""
+    for file in task.folder.files:
+        parts = [part for part in task.parts if part.file == file]
+        if any(len(part.report.chars) or part.report.error_count for part in parts):
+            continue
+        task.error_count += 1
+        task.errors.append(BadPlace(str(file.path), 1, "", "the file holds no record"))
+
+
+def _report(task: _TaskSoFar, tokens: TokenQuestion | None) -> TaskReport:
+    return TaskReport(
+        name=task.folder.name,
+        path=str(task.folder.path),
+        format=task.form.name,
+        files=len(task.folder.files),
+        records=task.records,
+        rounds=task.rounds,
+        bytes=task.bytes,
+        error_count=task.error_count,
+        errors=task.errors,
+        warnings=[Warned(kind, n, examples) for kind, (n, examples) in task.warnings.items()],
+        lengths=Percentiles.of(np.concatenate([_none(), *(p.report.chars for p in task.parts)])),
+        fences=dict(task.fences.most_common()),
+        tokens=_token_report(task, tokens) if tokens else None,
+    )
+
+
+def _arrays(task: _TaskSoFar) -> tuple[npt.NDArray[np.int64], ...]:
+    """Tokens, trained tokens, and trained tokens that fit, of each record of a task."""
+    reports = [part.report for part in task.parts]
+    columns = (
+        [r.tokens for r in reports],
+        [r.trained for r in reports],
+        [r.trained_fitting for r in reports],
+    )
+    return tuple(
+        np.concatenate([_none(), *(c for c in column if c is not None)]) for column in columns
+    )
+
+
+def _fitted_lengths(task: _TaskSoFar, tokens: TokenQuestion) -> npt.NDArray[np.int32]:
+    """Lengths of the samples that a run would train, under the overlong rule."""
+    lengths, _, fitting = _arrays(task)
+    limit = tokens.seq_length
+    if tokens.overlong == "drop":
+        return lengths[lengths <= limit].astype(np.int32)
+    if tokens.overlong == "split":
+        whole = np.repeat(limit, int((lengths // limit).sum()))
+        rest = lengths % limit
+        return np.concatenate([whole, rest[rest > 0]]).astype(np.int32)
+    return np.minimum(lengths, limit)[fitting > 0].astype(np.int32)
+
+
+def _token_report(task: _TaskSoFar, tokens: TokenQuestion) -> TokenReport:
+    lengths, trained, fitting = _arrays(task)
+    longer = lengths > tokens.seq_length
+    cut_to_nothing = longer & (fitting == 0) if tokens.overlong == "truncate" else longer & False
+    untrained = (trained == 0) | cut_to_nothing
+    fitted = _fitted_lengths(task, tokens)
+    rows = pack_best_fit(fitted, tokens.seq_length)
+    touched = int((longer & ~untrained).sum())
+    return TokenReport(
+        tokens=int(lengths.sum()),
+        trained_tokens=int(trained.sum()),
+        lengths=Percentiles.of(lengths),
+        seq_length=tokens.seq_length,
+        longer=int(longer.sum()),
+        truncated=touched if tokens.overlong == "truncate" else 0,
+        dropped=int(longer.sum()) if tokens.overlong == "drop" else 0,
+        split=touched if tokens.overlong == "split" else 0,
+        untrained=int(untrained.sum()),
+        pack_rows=len(rows),
+        pack_fill=fill(rows, fitted, tokens.seq_length),
+    )
+
+
+def _pack_fill(tasks: list[_TaskSoFar], tokens: TokenQuestion) -> float:
+    """The fill of packs over all tasks together, as a run packs them."""
+    fitted = np.concatenate([_fitted_lengths(task, tokens) for task in tasks])
+    return fill(pack_best_fit(fitted, tokens.seq_length), fitted, tokens.seq_length)
+
+
+def _tokenizer_note(tokenizer: ChatTokenizer | None, fast: bool) -> TokenizerNote | None:
+    if tokenizer is None:
+        return None
+    added = {token.text: token.id for token in tokenizer.added}
+    return TokenizerNote(str(tokenizer.path), fast, added)
