@@ -77,3 +77,15 @@ def first_stop(rule: StopRule, text: str) -> int | None:
         if checker.feed(character):
             return end
     return None
+
+
+def reason(rule: StopRule, text: str) -> str | None:
+    """Which part of the rule holds of ``text``, in a few words for people; None if none does."""
+    for word in rule.words:
+        if word in text:
+            return f"stop word {word!r}"
+    if rule.line_start and holds(StopRule((), line_start=True), text):
+        return "unindented line"
+    if rule.open_braces is not None and holds(StopRule((), open_braces=rule.open_braces), text):
+        return "braces closed"
+    return None

@@ -1,1 +1,1 @@
-"""Engines that turn prompts into completions."""
+"""Engines that turn prompts into completions, and the job that keeps what they make."""

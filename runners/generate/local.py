@@ -1,0 +1,111 @@
+"""The transformers engine for a job: load the model, tokenize the prompts, choose the way to batch.
+
+The only module that decides between padded batches and continuous batching.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+
+from runners.config import GenerateConfig
+from runners.generate.decoding import Decoding
+from runners.generate.engine import Completion, Pool, Request
+from runners.generate.loading import (
+    device_of,
+    end_token,
+    load_model,
+    load_tokenizer,
+    rows_that_fit,
+)
+from runners.generate.padded import PaddedEngine
+from runners.generate.ranks import Ranks
+from runners.lifecycle.events import EventWriter
+
+
+class LocalEngine:
+    """Loads the config's model on this rank's device and answers with it.
+
+    Making one only loads the tokenizer: a wrong end token costs no loading of a model.
+    """
+
+    def __init__(self, config: GenerateConfig, ranks: Ranks, events: EventWriter) -> None:
+        self._config, self._ranks, self._events = config, ranks, events
+        self._tokenizer = load_tokenizer(config)
+        self.eos, self._eos_id = end_token(self._tokenizer, config.eos_token)
+        self._too_long: list[Request] = []
+
+    def prepared(self, requests: list[Request]) -> list[Request]:
+        """With tokens, and without prompts that leave no room; those are counted and told."""
+        limit = self._config.max_length
+        known = tokenized(self._tokenizer, requests, chat=self._config.format == "chatml")
+        self._too_long = [request for request in known if len(request.ids) >= limit]
+        if self._too_long:
+            tasks = sorted({request.task for request in self._too_long})
+            self._events.notice(
+                "warning",
+                f"{len(self._too_long)} prompts have {limit} tokens or more, which is the limit: "
+                f"their completions are empty ({', '.join(tasks)})",
+            )
+        return [request for request in known if len(request.ids) < limit]
+
+    def complete(self, pool: Pool) -> Iterator[Completion]:
+        """Answer the pool; see ``Engine``."""
+        if self._ranks.leader:
+            yield from map(_empty, self._too_long)
+        if not len(pool):
+            return
+        config = self._config
+        device = device_of(config, self._ranks.local_rank)
+        loaded = load_model(config, self._tokenizer, device)
+        if loaded.ignored:
+            self._events.notice(
+                "warning",
+                f"the model's generation_config sets {', '.join(loaded.ignored)}, "
+                "which generation here does not apply",
+            )
+        decoding = replace(
+            Decoding.of(config, self.eos),
+            eos_id=self._eos_id,
+            repetition_penalty=loaded.repetition_penalty,
+        )
+        rows = config.batch_size or rows_that_fit(loaded.model, decoding.max_length, device)
+        yield from batching(loaded.model, self._tokenizer, decoding, rows, device).complete(pool)
+
+
+class Batching(Protocol):
+    """A way to run many rows through a loaded model."""
+
+    def complete(self, pool: Pool) -> Iterator[Completion]:
+        """Answer the pool; see ``Engine``."""
+        ...
+
+
+def batching(
+    model: Any, tokenizer: Any, decoding: Decoding, rows: int, device: torch.device
+) -> Batching:
+    """The faster way on this device: padded batches on CPU, continuous batching on a GPU."""
+    return PaddedEngine(model, tokenizer, decoding, rows=rows)
+
+
+def _empty(request: Request) -> Completion:
+    return Completion(
+        task=request.task,
+        index=request.index,
+        sample=request.sample,
+        completion="",
+        finish="too_long",
+    )
+
+
+def tokenized(tokenizer: Any, requests: list[Request], *, chat: bool) -> list[Request]:
+    """Requests with their tokens.
+
+    Special tokens in the text count as such. The reference lets the tokenizer add its own in front
+    (Llama's ``<s>``); the chat template of training has none.
+    """
+    if not requests:
+        return []
+    encoded = tokenizer([r.text for r in requests], add_special_tokens=not chat)["input_ids"]
+    return [replace(r, ids=tuple(ids)) for r, ids in zip(requests, encoded, strict=True)]
