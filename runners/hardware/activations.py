@@ -12,18 +12,20 @@ norm       RMS: the float32 input (4 N h; in float32 computing that is the resid
 projection  a trained weight keeps its input, once for all that read it. A frozen one keeps nothing;
            its adapter keeps what it reads, after its own dropout (a copy and a mask for each
            adapter) or shared where there is no dropout, and the r numbers between its matrices.
+           DoRA keeps both its products (arXiv 2402.09353); an 8-bit base keeps its input.
 attention  q, k, v after rotation, the output, and one float a head and position (FlashAttention,
-           arXiv 2205.14135); keys and values repeated to every head, and the mask at full width,
-           where a mask rules out grouped attention. A fused projection's output lives on whole
-           because the values are a part of it. Eager attention keeps the S x S weights of every
-           head in float32 and, in half precision, once more; so does a CPU when the model drops
-           attention weights out, with the mask and the product beside them.
+           arXiv 2205.14135). Flat rows need no more on a GPU; on a CPU the segments' outputs are
+           joined, which is a second copy. Padded rows have a mask: then keys and values are
+           repeated to every head, and the mask is kept at full width. A fused projection's output
+           lives on whole because the values are a part of it. Eager attention keeps the S x S
+           weights of every head in float32 and, in half precision, once more; so does a CPU when
+           the model drops attention weights out, with the dropout's mask and product beside them.
 feed-forward  gated: gate, silu(gate), up (3 c N f); plain: the rising projection (c N f); and the
            product where the falling projection keeps its input.
 """
 
 from runners.hardware.recipe import Recipe
-from runners.hardware.shape import ModelShape, Projection, Reads
+from runners.hardware.shape import ModelShape, Reads
 
 CHUNK_LOGITS = 1 << 26
 """Most logits that the loss holds at a time; ``runners.train.cross_entropy`` sets it."""
@@ -40,6 +42,16 @@ def block_activations(shape: ModelShape, recipe: Recipe) -> int:
     )
 
 
+def block_products(shape: ModelShape, recipe: Recipe) -> int:
+    """Bytes of a block's matrix products, which selective checkpointing keeps.
+
+    The products of a quantized base are not among them: they are no plain matrix products.
+    """
+    entries = 0 if recipe.quantized_bits else sum(p.outputs for p in shape.projections)
+    entries += sum(recipe.lora_rank + p.outputs for p in shape.projections if recipe.adapts(p))
+    return entries * recipe.tokens * recipe.precision.compute
+
+
 def outside_activations(shape: ModelShape, recipe: Recipe) -> int:
     """Bytes kept outside the blocks: the last norm and the hidden states the head reads."""
     states = recipe.tokens * shape.hidden * recipe.precision.compute
@@ -47,9 +59,13 @@ def outside_activations(shape: ModelShape, recipe: Recipe) -> int:
 
 
 def block_backward_scratch(shape: ModelShape, recipe: Recipe) -> int:
-    """Bytes of the gradients that flow through the widest point of a block."""
+    """Bytes of the gradients that flow through the widest point of a block.
+
+    A quantized base also has one matrix at a time at full width.
+    """
     n, c = recipe.tokens, recipe.precision.compute
-    return n * c * (shape.hidden + 2 * shape.intermediate)
+    matrix = max(p.weights for p in shape.projections) * c if recipe.quantized_bits else 0
+    return n * c * (shape.hidden + 2 * shape.intermediate) + matrix
 
 
 def loss_workspace(shape: ModelShape, recipe: Recipe) -> int:
@@ -65,28 +81,29 @@ def loss_workspace(shape: ModelShape, recipe: Recipe) -> int:
 
 
 def shared_inputs(shape: ModelShape, recipe: Recipe) -> int:
-    """Bytes that all blocks share: ids and the like, rotary tables, the mask of packed rows."""
+    """Bytes that all blocks share: ids and the like, rotary tables, the mask of padded rows."""
     ids = recipe.tokens * 8 * 4
     rotary = 0 if shape.positions else 2 * recipe.tokens * shape.head_dim * recipe.precision.compute
     mask = 0
-    if recipe.attention != "flash" and (recipe.packed or recipe.attention == "eager"):
+    if recipe.attention != "flat":
         wide = recipe.precision.compute if recipe.attention == "eager" else 1
         mask = recipe.rows * recipe.length**2 * wide
     return ids + rotary + mask
 
 
 def _norm(shape: ModelShape, recipe: Recipe) -> int:
-    n, h, c = recipe.tokens, shape.hidden, recipe.precision.compute
+    n, h = recipe.tokens, shape.hidden
     if shape.norm == "layer":
-        return c * n * h + 8 * n
-    return 4 * n * h + 4 * n + (c * n * h if recipe.method == "full" else 0)
+        return recipe.precision.residual * n * h + 8 * n
+    normalised = recipe.precision.residual * n * h if recipe.method == "full" else 0
+    return 4 * n * h + 4 * n + normalised
 
 
 def _block_norms(shape: ModelShape, recipe: Recipe) -> int:
     n, c = recipe.tokens, recipe.precision.compute
     size = 2 * _norm(shape, recipe)
     if shape.parallel:
-        size -= c * n * shape.hidden
+        size -= recipe.precision.residual * n * shape.hidden
     if shape.qk_norm:
         width = shape.query_width + shape.kv_width
         size += n * width * (4 + (c if recipe.method == "full" else 0))
@@ -102,23 +119,34 @@ def _input(shape: ModelShape, recipe: Recipe, reads: Reads, width: int) -> int:
     n, c = recipe.tokens, recipe.precision.compute
     readers = [p for p in shape.projections if p.reads == reads]
     adapted = [p for p in readers if recipe.adapts(p)]
-    # Attention keeps its output for itself, and the projection that reads it shares it, unless the
-    # heads have to be brought side by side first.
-    shared = reads == "attention_output" and not _attention_by_squares(shape, recipe)
-    kept_anyway = shared and not shape.partial_rotary
+    kept_anyway = reads == "attention_output" and _shares_its_output(shape, recipe)
+    kept = 0 if kept_anyway else c * n * width
     if recipe.method == "full":
-        return 0 if kept_anyway else c * n * width
+        return kept
+    # LLM.int8 keeps its input although the base is frozen (arXiv 2208.07339).
+    base = kept if recipe.quantized_bits == 8 else 0
     if not adapted:
-        return 0
-    return _adapters(recipe, adapted, width, 0 if kept_anyway else c * n * width)
-
-
-def _adapters(recipe: Recipe, adapted: list[Projection], width: int, shared: int) -> int:
-    n, a = recipe.tokens, recipe.precision.adapter_input
-    between = len(adapted) * n * recipe.lora_rank * a
+        return base
+    size = base + len(adapted) * n * recipe.lora_rank * c
+    if recipe.dora:
+        size += 2 * n * c * sum(p.outputs for p in adapted)
     if recipe.lora_dropout > 0:
-        return between + len(adapted) * n * width * (a + _mask_width(recipe))
-    return between + (shared if a == recipe.precision.compute else len(adapted) * a * n * width)
+        return size + len(adapted) * n * width * (c + _mask_width(recipe))
+    if recipe.precision.recast_inputs:
+        return size + len(adapted) * n * width * c
+    return size + (kept if not base else 0)
+
+
+def _shares_its_output(shape: ModelShape, recipe: Recipe) -> bool:
+    """Whether the projection after attention reads the tensor that attention keeps for itself.
+
+    It does unless the heads have to be brought side by side first, which copies.
+    """
+    if _attention_by_squares(shape, recipe):
+        return False
+    if recipe.attention == "flat":
+        return recipe.device == "cuda"
+    return not shape.partial_rotary
 
 
 def _mask_width(recipe: Recipe) -> int:
@@ -129,17 +157,19 @@ def _mask_width(recipe: Recipe) -> int:
 def _attention_by_squares(shape: ModelShape, recipe: Recipe) -> bool:
     """Whether the S x S attention weights exist as a tensor."""
     dropped = recipe.device == "cpu" and shape.attention_dropout > 0
-    return recipe.attention == "eager" or (recipe.attention == "sdpa" and dropped)
+    return recipe.attention == "eager" or dropped
 
 
 def _attention(shape: ModelShape, recipe: Recipe) -> int:
     n, c, q, kv = recipe.tokens, recipe.precision.compute, shape.query_width, shape.kv_width
     square = recipe.rows * recipe.length**2
+    if recipe.attention == "flat":
+        square = int(recipe.tokens * min(recipe.segment, recipe.length))
     size = c * n * (q + kv) if shape.fused_qkv and not shape.positions else 0
     if _attention_by_squares(shape, recipe):
         copies = (4 if c == 4 else 4 + c) + (2 * c if shape.attention_dropout > 0 else 0)
         return size + c * n * 3 * q + square * shape.heads * copies
-    if recipe.attention == "sdpa" and recipe.packed:
+    if recipe.attention == "sdpa":
         return size + c * n * 4 * q + 4 * n * shape.heads + square * c
     return size + c * n * (2 * q + 2 * kv) + 4 * n * shape.heads
 

@@ -110,8 +110,8 @@ def estimate(
 def _judge(
     config: TrainConfig, shape: ModelShape, hardware: Hardware, data: DataCounts | None
 ) -> Estimate:
-    share = data.trained_share if data is not None else 1.0
-    recipe = make_recipe(config, shape, hardware, trained_share=share)
+    known = {} if data is None else {"trained_share": data.trained_share, "segment": data.mean}
+    recipe = make_recipe(config, shape, hardware, **known)
     rank = rank_memory(shape, recipe)
     capacity = rank_capacity(recipe, hardware)
     verdict, reason = _verdict(rank, capacity, hardware.memory)

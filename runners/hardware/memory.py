@@ -15,15 +15,18 @@ What stays the whole time
 What comes and goes within a step
     gradients  one entry for each trained one, divided by the ranks from ZeRO-2 on.
     activations  what the backward pass needs again, listed tensor by tensor in ``activations.py``.
-               With gradient checkpointing only each block's input is kept, and one block is whole.
+               With gradient checkpointing only each block's input is kept, and one block is whole;
+               the selective kind also keeps the results of matrix products.
     logits     the head is applied to trained positions only, a chunk at a time.
 
 A step has three high tides: the loss (all activations and a chunk of logits), the backward pass
 (activations, gradients and what flows back), and the optimizer step (all gradients and its
 scratch). The highest is the peak; the parts that are reported are those of that moment.
 
-On a GPU the CUDA context, the allocator's rounding and the communication buffers come on top. The
-constants for those are calibrated, not derived; their names begin with ``CALIBRATED``.
+Activations are those of a micro-batch of full rows: with padded data the fullest batch of a run,
+and an upper bound. On a GPU the CUDA context, the allocator's rounding and the communication
+buffers come on top. The constants for those are calibrated, not derived; their names begin with
+``CALIBRATED``.
 """
 
 from dataclasses import dataclass, fields
@@ -32,6 +35,7 @@ from typing import Literal
 from runners.hardware.activations import (
     block_activations,
     block_backward_scratch,
+    block_products,
     loss_workspace,
     outside_activations,
     shared_inputs,
@@ -52,9 +56,6 @@ CALIBRATED_NCCL = 400 << 20
 
 CALIBRATED_FRAGMENTATION = 0.06
 """Share of the tensors' bytes that the caching allocator loses to rounding and holes."""
-
-DEEPSPEED_BUCKET = 500_000_000
-"""Entries of DeepSpeed's reduce and allgather buckets when nothing else is set."""
 
 
 @dataclass(frozen=True)
@@ -163,13 +164,15 @@ def _shards(recipe: Recipe, from_stage: int) -> int:
 
 def _weights(shape: ModelShape, recipe: Recipe, trainable: int) -> tuple[int, int]:
     precision, shards = recipe.precision, _shards(recipe, 3)
+    # Learned positions come with a causal mask of theirs, a byte an entry.
+    mask = shape.positions**2
     if recipe.method == "full":
-        return shape.parameters * precision.trainable // shards, 0
+        return shape.parameters * precision.trainable // shards + mask, 0
     adapters = trainable * precision.trainable // shards
     if recipe.quantized_bits is None:
-        return shape.parameters * precision.frozen // shards, adapters
+        return shape.parameters * precision.frozen // shards + mask, adapters
     matrices = shape.linear_weights
-    rest = (shape.parameters - matrices) * precision.frozen // shards
+    rest = (shape.parameters - matrices) * precision.frozen // shards + mask
     if recipe.quantized_bits == 4:
         return int(matrices * NF4_BYTES) + rest, adapters
     rows = shape.layers * sum(projection.outputs for projection in shape.projections)
@@ -210,8 +213,7 @@ def _at_the_optimizer(
         # DeepSpeed widens its share of the gradients to float32 before it steps.
         scratch = trainable * 4 // _shards(recipe, 1)
     elif recipe.device == "cuda":
-        # The fused multi-tensor step keeps one more copy of what it updates.
-        scratch = trainable * 4
+        scratch = 0  # the fused kernel updates in place
     else:
         scratch = 2 * 4 * _largest_trained(shape, recipe)
     return _with(resident, gradients=gradients, buffers=scratch)
@@ -226,22 +228,22 @@ def _largest_trained(shape: ModelShape, recipe: Recipe) -> int:
 
 
 def _kept_activations(shape: ModelShape, recipe: Recipe) -> int:
-    outside = outside_activations(shape, recipe)
-    if recipe.checkpointing == "full":
-        return outside + shape.layers * recipe.tokens * shape.hidden * recipe.precision.compute
-    if recipe.checkpointing == "selective":
-        # Every second block is recomputed.
-        whole = shape.layers // 2
-        inputs = (shape.layers - whole) * recipe.tokens * shape.hidden * recipe.precision.compute
-        return outside + whole * block_activations(shape, recipe) + inputs
-    return outside + shape.layers * block_activations(shape, recipe)
+    if recipe.checkpointing == "off":
+        a_block = block_activations(shape, recipe)
+    else:
+        a_block = recipe.tokens * shape.hidden * recipe.precision.residual
+        if recipe.checkpointing == "selective":
+            a_block += block_products(shape, recipe)
+    return outside_activations(shape, recipe) + shape.layers * a_block
 
 
 def _buffers(shape: ModelShape, recipe: Recipe, trainable: int) -> int:
-    size = shared_inputs(shape, recipe)
-    if recipe.deepspeed and recipe.ranks > 1:
-        bucket = min(DEEPSPEED_BUCKET, trainable) * recipe.precision.gradient
-        size += bucket
+    size = shared_inputs(shape, recipe) + recipe.bucket
+    if not recipe.deepspeed:
+        size += trainable * recipe.precision.cast_weights
+        if recipe.ranks > 1:
+            # Data parallelism by torch sends gradients from buckets of its own.
+            size += trainable * recipe.precision.gradient
     if recipe.zero_stage == 3 and recipe.ranks > 1:
         size += _gathered(shape, recipe)
     return size

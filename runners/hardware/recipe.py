@@ -5,10 +5,11 @@ ranks, what is sharded. One recipe describes one rank.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from runners.config import TrainConfig
+from runners.config.launch_line import Layout, deepspeed_settings, layout
 from runners.errors import UsageError
 from runners.hardware.probe import Hardware
 from runners.hardware.shape import ModelShape, Projection
@@ -17,30 +18,42 @@ from runners.models.families import detect_family
 
 @dataclass(frozen=True)
 class Precision:
-    """Bytes an entry takes. ``optimizer`` counts AdamW's two moments and the float32 master copy
-    where the weights themselves are narrower; ``adapter_input`` is the width at which an adapter
-    keeps its inputs."""
+    """Bytes an entry takes.
+
+    ``compute`` is the type of the matrix products, ``residual`` that of the stream between blocks.
+    ``optimizer`` counts AdamW's two moments and the float32 master copy where the weights
+    themselves are narrower. ``cast_weights`` is what autocast adds while it holds a narrow copy of
+    a trained weight; ``recast_inputs`` says that every adapter keeps an input of its own because it
+    is cast for it.
+    """
 
     compute: int
+    residual: int
     frozen: int
     trainable: int
     gradient: int
     optimizer: int
-    adapter_input: int
+    cast_weights: int = 0
+    recast_inputs: bool = False
 
 
-SINGLE = Precision(compute=4, frozen=4, trainable=4, gradient=4, optimizer=8, adapter_input=4)
+SINGLE = Precision(compute=4, residual=4, frozen=4, trainable=4, gradient=4, optimizer=8)
 """float32 throughout, the way of a CPU."""
 
-DEEPSPEED_HALF = Precision(
-    compute=2, frozen=2, trainable=2, gradient=2, optimizer=12, adapter_input=2
-)
+DEEPSPEED_HALF = Precision(compute=2, residual=2, frozen=2, trainable=2, gradient=2, optimizer=12)
 """DeepSpeed in bf16 or fp16: the model in half width, master copy and moments in float32."""
 
 AUTOCAST_HALF = Precision(
-    compute=2, frozen=2, trainable=4, gradient=4, optimizer=8, adapter_input=4
+    compute=2,
+    residual=2,
+    frozen=2,
+    trainable=4,
+    gradient=4,
+    optimizer=8,
+    cast_weights=2,
+    recast_inputs=True,
 )
-"""torch autocast: what is trained stays in float32 and is its own master copy."""
+"""torch autocast over adapters: what is trained stays in float32 and is its own master copy."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,10 @@ class Recipe:
     """What one rank does, in numbers.
 
     ``rows`` times ``length`` positions go through at once; ``trained_share`` of them are targets of
-    the loss.
+    the loss, and ``segment`` is the mean length of what attends to itself, a row's at most.
+    ``attention`` is "flat" where rows are laid end to end and segments attend to
+    themselves, else the padded rows' mask is applied. ``bucket`` counts bytes of DeepSpeed's
+    gradient buckets.
     """
 
     device: Literal["cuda", "cpu"]
@@ -59,13 +75,13 @@ class Recipe:
     zero_stage: int
     offload_optimizer: bool
     offload_param: bool
+    bucket: int
     ranks: int
     ranks_here: int
     rows: int
     length: int
     accumulation: int
-    attention: Literal["eager", "sdpa", "flash"]
-    packed: bool
+    attention: Literal["flat", "sdpa", "eager"]
     checkpointing: Literal["off", "full", "selective"]
     lora_rank: int
     lora_dropout: float
@@ -73,6 +89,7 @@ class Recipe:
     targets: tuple[str, ...]
     modules_to_save: tuple[str, ...]
     trained_share: float = 1.0
+    segment: float = float("inf")
 
     @property
     def tokens(self) -> int:
@@ -85,40 +102,41 @@ class Recipe:
 
 
 def make_recipe(
-    config: TrainConfig, shape: ModelShape, hardware: Hardware, *, trained_share: float = 1.0
+    config: TrainConfig,
+    shape: ModelShape,
+    hardware: Hardware,
+    *,
+    trained_share: float = 1.0,
+    segment: float = float("inf"),
 ) -> Recipe:
     """Decide every “auto” of ``config`` for this machine.
 
     Raises ``UsageError`` when an adapter would land on nothing.
     """
-    on_gpu = bool(hardware.usable) and not config.use_cpu
-    here = ranks_on_this_machine(config, hardware)
-    # On a CPU there is nothing for DeepSpeed to save unless it is asked for.
-    deepspeed = config.deepspeed == "on" or (config.deepspeed == "auto" and on_gpu)
-    half = config.mixed_precision in {"bf16", "fp16"} or (
-        config.mixed_precision == "auto" and on_gpu
-    )
-    precision = (DEEPSPEED_HALF if deepspeed else AUTOCAST_HALF) if half else SINGLE
+    spread = layout(config, hardware)
+    ranks = spread.ranks * config.num_machines
     bits: Literal[4, 8] | None = None
     if config.peft_type == "qlora":
         bits = 8 if config.quantization == "8bit" else 4
-    attention = "sdpa" if config.attention == "auto" else config.attention
+    attention: Literal["flat", "sdpa", "eager"] = "flat"
+    if config.attention in {"sdpa", "eager"}:
+        attention = "sdpa" if config.attention == "sdpa" else "eager"
     return Recipe(
-        device="cuda" if on_gpu else "cpu",
+        device="cuda" if spread.on_gpu else "cpu",
         method=config.peft_type,
         quantized_bits=bits,
-        precision=precision,
-        deepspeed=deepspeed,
-        zero_stage=config.zero_stage if deepspeed else 0,
-        offload_optimizer=deepspeed and config.offload_optimizer == "cpu",
-        offload_param=deepspeed and config.offload_param == "cpu",
-        ranks=here * config.num_machines,
-        ranks_here=here,
+        precision=_precision(config, spread),
+        deepspeed=spread.deepspeed,
+        zero_stage=config.zero_stage if spread.deepspeed else 0,
+        offload_optimizer=spread.deepspeed and config.offload_optimizer == "cpu",
+        offload_param=spread.deepspeed and config.offload_param == "cpu",
+        bucket=_bucket(config, spread, ranks),
+        ranks=ranks,
+        ranks_here=spread.ranks,
         rows=config.per_device_train_batch_size,
         length=config.seq_length,
         accumulation=config.gradient_accumulation_steps,
         attention=attention,
-        packed=config.padding_mode == "pack",
         checkpointing=config.gradient_checkpointing,
         lora_rank=config.lora_rank,
         lora_dropout=config.lora_dropout,
@@ -126,16 +144,28 @@ def make_recipe(
         targets=() if config.peft_type == "full" else lora_targets(config, shape),
         modules_to_save=tuple(config.modules_to_save) if config.peft_type != "full" else (),
         trained_share=trained_share,
+        segment=segment,
     )
 
 
-def ranks_on_this_machine(config: TrainConfig, hardware: Hardware) -> int:
-    """How many processes train here: as asked, else one a GPU, else one."""
-    if config.num_processes is not None:
-        return config.num_processes
-    if config.use_cpu or not hardware.usable:
-        return 1
-    return len(config.gpu_ids) or len(hardware.usable)
+def _precision(config: TrainConfig, spread: Layout) -> Precision:
+    if spread.precision == "no":
+        return SINGLE
+    if spread.deepspeed:
+        return DEEPSPEED_HALF
+    if config.peft_type == "full":
+        # The embedding is trained and so in float32, and with it the stream it begins.
+        return replace(AUTOCAST_HALF, residual=4)
+    return AUTOCAST_HALF
+
+
+def _bucket(config: TrainConfig, spread: Layout, ranks: int) -> int:
+    if not spread.deepspeed:
+        return 0
+    zero = deepspeed_settings(config, spread.precision, ranks)["zero_optimization"]
+    # Overlapping fills one bucket while the other is sent.
+    count = 2 if zero["overlap_comm"] and config.zero_stage < 3 else 1
+    return int(zero["reduce_bucket_size"]) * (4 if spread.precision == "no" else 2) * count
 
 
 def lora_targets(config: TrainConfig, shape: ModelShape) -> tuple[str, ...]:

@@ -124,11 +124,6 @@ class ModelShape:
         """Entries of the blocks' matrices: what a quantized base holds in 4 or 8 bits."""
         return self.layers * sum(projection.weights for projection in self.projections)
 
-    @property
-    def matmul_weights(self) -> int:
-        """Entries of every matrix a token is multiplied with, the head included: N in 6N."""
-        return self.linear_weights + self.vocab * self.hidden
-
 
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
     """The shape that a config.json describes.

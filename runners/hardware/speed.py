@@ -36,6 +36,11 @@ class DataCounts:
         """Share of the tokens that are targets of the loss."""
         return self.trained_tokens / self.tokens if self.tokens else 1.0
 
+    @property
+    def mean(self) -> float:
+        """Mean length of a sample in tokens."""
+        return self.tokens / self.samples if self.samples else float("inf")
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -58,7 +63,12 @@ def flops_per_token(shape: ModelShape, recipe: Recipe, *, segment: float | None 
     """Useful operations a token; ``segment`` is the mean length attention spans, else a row's."""
     span = segment if segment is not None else recipe.length
     each = 6 if recipe.method == "full" else 4
-    return each * shape.matmul_weights + 12 * shape.layers * shape.query_width * span / 2
+    return each * _matrix_entries(shape, recipe) + 12 * shape.layers * shape.query_width * span / 2
+
+
+def _matrix_entries(shape: ModelShape, recipe: Recipe) -> float:
+    # The head is applied to trained positions only.
+    return shape.linear_weights + recipe.trained_share * shape.vocab * shape.hidden
 
 
 def plan_speed(
@@ -70,17 +80,17 @@ def plan_speed(
 ) -> Speed:
     """Steps and time of ``config``; without ``data`` only what follows from max_train_steps."""
     rows_per_step = recipe.rows * recipe.accumulation * recipe.ranks
-    segment = recipe.length / 1.0
+    segment = float(recipe.length)
     per_row = float(recipe.length)
     if data is not None and data.samples:
-        mean = min(data.tokens / data.samples, recipe.length)
+        mean = min(data.mean, recipe.length)
         segment = mean
         per_row = recipe.length * ASSUMED_FILLING if _packs(config) else mean
     useful = flops_per_token(shape, recipe, segment=segment)
     steps = _steps(config, rows_per_step, per_row, data)
     tokens_per_step = round(rows_per_step * per_row)
     tokens = steps * tokens_per_step if steps is not None else None
-    rate, basis = _rate(useful, shape, recipe, hardware)
+    rate, basis = _rate(useful, config, shape, recipe, hardware)
     return Speed(
         tokens_per_step=tokens_per_step,
         flops_per_token=useful,
@@ -108,19 +118,27 @@ def _steps(
 
 
 def _rate(
-    useful: float, shape: ModelShape, recipe: Recipe, hardware: Hardware
+    useful: float, config: TrainConfig, shape: ModelShape, recipe: Recipe, hardware: Hardware
 ) -> tuple[float | None, str]:
-    if recipe.device == "cpu":
-        return None, "no time: a CPU's rate is measured in the first steps, not guessed"
-    names = {device.name for device in hardware.usable}
-    peaks = [peak_flops(name) for name in names]
-    known = [peak for peak in peaks if peak is not None]
-    if not known or len(known) < len(peaks):
-        return None, f"no time: the peak rate of {', '.join(sorted(names))} is not known"
-    again = 2 * shape.matmul_weights if recipe.checkpointing == "full" else 0
-    again = again // 2 if recipe.checkpointing == "selective" else again
-    rate = min(known) * ASSUMED_UTILISATION * recipe.ranks / (useful + again)
+    """Tokens a second of all ranks, and what that rests on."""
+    peak, missing = _peak(config, recipe, hardware)
+    if peak is None:
+        return None, missing
+    again = 2.0 * shape.linear_weights if recipe.checkpointing == "full" else 0.0
+    rate = peak * ASSUMED_UTILISATION * recipe.ranks / (useful + again)
     return rate, (
-        f"{ASSUMED_UTILISATION:.0%} of {min(known) / 1e12:.0f} TFLOP/s assumed on each of "
+        f"{ASSUMED_UTILISATION:.0%} of {peak / 1e12:g} TFLOP/s assumed on each of "
         f"{recipe.ranks} {'rank' if recipe.ranks == 1 else 'ranks'}"
     )
+
+
+def _peak(config: TrainConfig, recipe: Recipe, hardware: Hardware) -> tuple[float | None, str]:
+    if config.peak_tflops is not None:
+        return config.peak_tflops * 1e12, ""
+    if recipe.device == "cpu":
+        return None, "no time: a CPU's rate shows in the first steps (or set peak_tflops)"
+    names = sorted({device.name for device in hardware.usable})
+    known = [peak for name in names if (peak := peak_flops(name)) is not None]
+    if len(known) < len(names):
+        return None, f"no time: the peak rate of {', '.join(names)} is not known: set peak_tflops"
+    return min(known), ""
