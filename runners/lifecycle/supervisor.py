@@ -34,7 +34,6 @@ from runners.lifecycle.processes import (
     marked,
     send,
 )
-from runners.lifecycle.provenance import changed_inputs
 from runners.lifecycle.recorder import Recorder
 from runners.lifecycle.status import LIVE, RunStatus, read_status, write_status
 from runners.lifecycle.stop import take_stop_request
@@ -215,6 +214,9 @@ class _Attempt:
         self.recorder.change(to, expected, **who, **fields)
 
     def _verify(self) -> list[str] | None:
+        # Here and not above: the configs it imports would hold up the start of the job.
+        from runners.lifecycle.provenance import changed_inputs
+
         try:
             return changed_inputs(self.folder, StateFolder(Path(self.launch.database).parent))
         except OSError as error:
