@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runners.data.chatml import ChatMLEncoder
-from runners.data.decoding import Decoded, LineDecoder
+from runners.data.decoding import SEPARATOR, Decoded, LineDecoder
 from runners.data.diagnose import Fault
 from runners.data.fast_bpe import fast_encoder
 from runners.data.leakage import LeakIndex
@@ -121,7 +121,7 @@ class _RangeCheck:
         self._seq_length = setup.seq_length
         self._encoder = encoder
         self._report = PartReport()
-        self._chars = array("i")
+        self._chars: list[npt.NDArray[np.int32]] = [np.zeros(0, np.int32)]
         self._hashes = array("q")
         self._batches: list[tuple[int, int, Sequence[int] | None]] = []
         self._tokens = array("i")
@@ -142,7 +142,7 @@ class _RangeCheck:
                 self._count_tokens(self._encoder, decoded)
             report.bytes += sum(map(len, lines))
             report.lines += decoded.line_count
-        report.chars = np.array(self._chars, np.int32)
+        report.chars = np.concatenate(self._chars)
         report.hashes = np.array(self._hashes, np.int64)
         report.record_lines = self._record_lines()
         if self._encoder is not None:
@@ -171,10 +171,12 @@ class _RangeCheck:
 
     def _measure(self, decoded: Decoded) -> None:
         texts = decoded.texts
-        self._chars.extend(map(len, texts))
+        counts = np.fromiter(map(len, decoded.contents), np.int32, len(texts))
+        joined = np.fromiter(map(len, texts), np.int32, len(texts))
+        self._chars.append(joined - (counts - 1) * len(SEPARATOR))
+        self._report.rounds += int(counts.sum())
         # Content alone: two records that differ in their id only are duplicates.
         self._hashes.extend(map(hash, texts))
-        self._report.rounds += sum(map(len, decoded.contents))
         # Answers in the middle are rare enough to be looked at one by one.
         suspects = [
             i
