@@ -16,6 +16,7 @@ from runners.evaluate.languages.base import (
     reference_text,
     settle,
 )
+from runners.evaluate.languages.go_fast import GoFast
 from runners.evaluate.languages.parts import unpack_into
 from runners.evaluate.languages.probe import first_line, shown_at
 from runners.evaluate.sandbox.base import Mount, Program
@@ -34,7 +35,7 @@ _GOPATHS = ("/usr/share/gocode", "/usr/share/go")
 class Go:
     """The go command, with testify in a GOPATH."""
 
-    batch = 1
+    batch = 41
     name = "go"
 
     def assemble(self, row: Mapping[str, Any], candidate: str, family: str) -> str:
@@ -77,13 +78,13 @@ class Go:
         )
 
     def prepare(self, bench: Bench, folder: Path) -> None:
-        """A build cache that holds testify and what vet knows of it."""
+        """A build cache that holds testify and what vet knows of it, and the batch builder."""
         limits = bench.timed(300.0)
         argv = ["/bin/sh", "-c", _WARM_UP, "sh", bench.toolchain.programs["go"]]
         outcome = bench.run(
             Program(
                 argv=argv,
-                files={"main_test.go": _WARM_TEXT.encode()},
+                files={"main_test.go": _WARM_TEXT.encode(), "batch.go": _BATCH.read_bytes()},
                 environment={"GOCACHE": "/work/gocache"},
                 collect="cache.tar",
                 keep_stdout=512 << 20,
@@ -100,15 +101,15 @@ class Go:
             Program(
                 argv=[bench.toolchain.programs["go"], "test", timeout, "main_test.go"],
                 files={"main_test.go": source.text.encode("utf-8", "surrogatepass")},
-                mounts=(Mount(bench.prepared, "/opt/gocache"),),
+                mounts=(Mount(bench.prepared / "cache", "/opt/gocache"),),
             ),
             limits,
         )
         return settle(outcome, limits, failure(outcome.stdout + outcome.stderr))
 
     def fast(self, bench: Bench) -> FastWay | None:
-        """None yet."""
-        return None
+        """Batches that are linked once."""
+        return GoFast(bench, _SECONDS, failure)
 
 
 _WARM_TEXT = """package main
@@ -135,7 +136,11 @@ func TestWarm(t *testing.T) {
     assert.Equal(t, 1, 1)
 }
 """
-_WARM_UP = '"$1" test main_test.go && tar cf cache.tar -C gocache .'
+_WARM_UP = (
+    '"$1" test main_test.go && mkdir parts && "$1" build -o parts/batch batch.go && '
+    "mv gocache parts/cache && tar cf cache.tar -C parts ."
+)
+_BATCH = Path(__file__).parent / "go_batch.go"
 
 
 def _setup_for(setup: str, candidate: str) -> str:
