@@ -6,7 +6,7 @@ Each table is joined at most once a query, however often a filter and a sort nam
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, case, func, literal, select
+from sqlalchemy import ColumnElement, FromClause, case, func, literal
 
 from db import tables
 from db.series import INFINITY, MINUS_INFINITY, NUMBER
@@ -41,15 +41,6 @@ class Derived:
         flag: ColumnElement[int] = self._latest(name).c.flag
         return flag
 
-    def average(self) -> ColumnElement[float]:
-        """Unweighted mean pass@1 over the scored tasks."""
-        column: ColumnElement[float] = self._scores().c.average
-        return column
-
-    def scored(self) -> ColumnElement[int]:
-        """Number of scored tasks."""
-        return func.coalesce(self._scores().c.scored, 0)
-
     def score(self, task: str) -> ColumnElement[float]:
         """pass@1 of one task."""
         joined = self._joined.get(f"score {task}")
@@ -79,20 +70,4 @@ class Derived:
             self.source = self.source.outerjoin(
                 joined, (joined.c.run_id == RUN.id) & (joined.c.key_id == number)
             )
-        return joined
-
-    def _scores(self) -> Any:
-        joined = self._joined.get("scores")
-        if joined is None:
-            score = tables.task_score.c
-            joined = self._joined["scores"] = (
-                select(
-                    score.run_id,
-                    func.avg(score.pass_at_1).label("average"),
-                    func.count().label("scored"),
-                )
-                .group_by(score.run_id)
-                .subquery()
-            )
-            self.source = self.source.outerjoin(joined, joined.c.run_id == RUN.id)
         return joined

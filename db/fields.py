@@ -39,7 +39,7 @@ FILTER_FIELDS: dict[str, str] = {
     "has": "has:scores, metrics, verdicts, artifacts, notices, tags, note, parent or children",
 }
 
-DERIVED_SORTS = ("pass@1", "scored", "duration")
+DERIVED_SORTS = ("pass@1", "duration")
 """What runs can be sorted by besides their own columns, pass@1.TASK, config.KEY and metrics."""
 
 

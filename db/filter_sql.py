@@ -56,7 +56,13 @@ _CONTAINED = {
 }
 _PREFIXED = {"id": RUN.id, "parent": RUN.parent_id, "replay": RUN.replay_of}
 _TIMES = {"created": RUN.created_at, "started": RUN.started_at, "ended": RUN.ended_at}
-_NUMBERS = {"exit": RUN.exit_code, "attempt": RUN.attempt, "done": RUN.done}
+_NUMBERS = {
+    "exit": RUN.exit_code,
+    "attempt": RUN.attempt,
+    "done": RUN.done,
+    "scored": RUN.scored,
+    "pass@1": RUN.pass_at_1,
+}
 _HAS = {
     "scores": tables.task_score,
     "metrics": tables.latest_metric,
@@ -134,12 +140,8 @@ class FilterCompiler:
                 return clause
             case "duration":
                 return self._span_clause(it, value)
-            case "exit" | "attempt" | "done":
+            case "exit" | "attempt" | "done" | "scored" | "pass@1":
                 return self._number_clause(it, _NUMBERS[name], value)
-            case "scored":
-                return self._number_clause(it, self._derived.scored(), value)
-            case "pass@1":
-                return self._number_clause(it, self._derived.average(), value)
         family, _, rest = it.name.partition(".")
         if family.lower() == "pass@1":
             return self._number_clause(it, self._derived.score(rest), value)

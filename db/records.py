@@ -18,7 +18,8 @@ class RunRecord:
 
     ``config``, ``command`` and ``summary`` are JSON text. ``supervisor_started`` and
     ``job_started`` are the processes' start times as psutil gives them: with the boot id and the
-    host they tell a live process from a stranger that was given its pid.
+    host they tell a live process from a stranger that was given its pid. ``pass_at_1`` is the mean
+    over the ``scored`` tasks that have a score; the writer keeps both.
     """
 
     id: str
@@ -46,6 +47,8 @@ class RunRecord:
     events_offset: int = 0
     events_seq: int = 0
     trashed_at: float | None = None
+    pass_at_1: float | None = None
+    scored: int = 0
     model_name: str = ""
     data_fingerprint: str = ""
     folder: str = ""
@@ -146,10 +149,7 @@ class RunQuery:
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run as a list shows it: with its tags, latest metrics and scores.
-
-    ``pass_at_1`` is the mean over the tasks that have a score (``scored`` of them); None without.
-    """
+    """A run as a list shows it: with its tags, newest metrics, and pass@1 by task."""
 
     run: RunRecord
     tags: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """What a run brought: scores, verdicts, artifacts and notices."""
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from db import tables
 from db.records import ArtifactRecord, NoticeRecord, ScoreRecord, VerdictRecord
@@ -46,3 +46,15 @@ def notices(connection: Connection, run_id: str) -> list[NoticeRecord]:
         select(t.level, t.text, t.at).where(t.run_id == run_id).order_by(t.at)
     )
     return [NoticeRecord(*row) for row in rows]
+
+
+_SUM_UP = text(
+    "UPDATE run SET "
+    "pass_at_1 = (SELECT avg(pass_at_1) FROM task_score WHERE run_id = :run), "
+    "scored = (SELECT count(*) FROM task_score WHERE run_id = :run) WHERE id = :run"
+)
+
+
+def sum_up_scores(connection: Connection, run_id: str) -> None:
+    """Bring the run's mean pass@1 up to date; to be done wherever scores are written."""
+    connection.execute(_SUM_UP, {"run": run_id})

@@ -82,6 +82,8 @@ class Run(Entity, table=True):
     events_offset: int = _column(0, "Bytes of events.jsonl that are in here.", server="0")
     events_seq: int = _column(0, "Sequence number of the last event in here.", server="0")
     trashed_at: float | None = _column(None, "When it was moved to the trash.")
+    pass_at_1: float | None = _column(None, "Mean pass@1 over the scored tasks.")
+    scored: int = _column(0, "Tasks that have a score.", server="0")
     model_name: str = _column("", "Model it trains or uses.", server="''")
     data_fingerprint: str = _column("", "Content hash of its data.", server="''")
     folder: str = _column("", "Its run folder.", server="''")

@@ -18,6 +18,7 @@ from db import tables
 from db.errors import DuplicateRunError, StoreError
 from db.labels import tag, tags
 from db.records import STATUSES, RunRecord
+from db.results import sum_up_scores
 from db.runs import exact_run, find_run, insert_run
 
 _CARD_VERSION = 1
@@ -49,7 +50,13 @@ def import_card(connection: Connection, card: Mapping[str, Any], folder: Path) -
     ``DuplicateRunError`` when another run has the id.
     """
     record = replace(
-        _record(card), folder=str(folder), events_offset=0, events_seq=0, trashed_at=None
+        _record(card),
+        folder=str(folder),
+        events_offset=0,
+        events_seq=0,
+        trashed_at=None,
+        pass_at_1=None,
+        scored=0,
     )
     here = exact_run(connection, record.id)
     if here is not None:
@@ -98,6 +105,7 @@ def merge(connection: Connection, runs_folder: Path | None = None) -> Merged:
                 _copy(connection, table, run_id)
         for table in ("metric", "latest_metric"):
             connection.execute(text(_COPY_SERIES.format(table)), {"run": run_id})
+        sum_up_scores(connection, run_id)
     return Merged(tuple(added), tuple(updated), tuple(unchanged), tuple(conflicts))
 
 

@@ -16,6 +16,7 @@ from db import tables
 from db.engine import Database
 from db.errors import RunNotFoundError
 from db.records import VerdictRecord
+from db.results import sum_up_scores
 from db.series import flagged, key_ids
 
 
@@ -150,10 +151,12 @@ class RunWriter:
     def _write(self, connection: Connection) -> dict[str, int]:
         for statement, rows in self._rows.items():
             connection.exec_driver_sql(statement, rows)
+        if _SCORE in self._rows:
+            sum_up_scores(connection, self._run_id)
         if not self._metrics:
             return {}
         unknown = {key for _, values, _ in self._metrics for key in values} - self._key_ids.keys()
-        new_keys = key_ids(connection, unknown) if unknown else {}
+        new_keys = key_ids(connection, sorted(unknown)) if unknown else {}
         numbers = self._key_ids | new_keys
         rows = [
             (self._run_id, numbers[key], step, *flagged(value), at)
