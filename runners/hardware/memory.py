@@ -58,6 +58,10 @@ CALIBRATED_FRAGMENTATION = 0.06
 """Share of the tensors' bytes that the caching allocator loses to rounding and holes."""
 
 
+ZERO3_GROUP = 1_000_000_000
+"""Entries of a rank's share that ZeRO-3 steps at a time, DeepSpeed's sub_group_size."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """Bytes of one rank at one moment."""
@@ -132,8 +136,9 @@ def rank_memory(shape: ModelShape, recipe: Recipe) -> RankMemory:
     buffers = _buffers(shape, recipe, trainable)
     host = 0
     if recipe.offload_param:
-        host += (base + adapters) * recipe.ranks_here
-        base = adapters = 0
+        staying = _quantized(shape, recipe)
+        host += (base - staying + adapters) * recipe.ranks_here
+        base, adapters = staying, 0
     if recipe.offload_optimizer:
         host += (optimizer + trainable * 4 // _shards(recipe, 1)) * recipe.ranks_here
         optimizer = 0
@@ -171,12 +176,18 @@ def _weights(shape: ModelShape, recipe: Recipe, trainable: int) -> tuple[int, in
     adapters = trainable * precision.trainable // shards
     if recipe.quantized_bits is None:
         return shape.parameters * precision.frozen // shards + mask, adapters
-    matrices = shape.linear_weights
-    rest = (shape.parameters - matrices) * precision.frozen // shards + mask
+    rest = (shape.parameters - shape.linear_weights) * precision.frozen // shards + mask
+    return _quantized(shape, recipe) + rest, adapters
+
+
+def _quantized(shape: ModelShape, recipe: Recipe) -> int:
+    """Bytes of the blocks' matrices in 4 or 8 bits; neither shared out nor offloaded."""
+    if recipe.quantized_bits is None:
+        return 0
     if recipe.quantized_bits == 4:
-        return int(matrices * NF4_BYTES) + rest, adapters
+        return int(shape.linear_weights * NF4_BYTES)
     rows = shape.layers * sum(projection.outputs for projection in shape.projections)
-    return matrices + 4 * rows + rest, adapters
+    return shape.linear_weights + 4 * rows
 
 
 def _at_the_loss(resident: Parts, shape: ModelShape, recipe: Recipe, gradients: int) -> Parts:
@@ -210,8 +221,10 @@ def _at_the_optimizer(
     if recipe.offload_optimizer:
         scratch = 0
     elif recipe.deepspeed and recipe.precision.gradient < 4:
-        # DeepSpeed widens its share of the gradients to float32 before it steps.
-        scratch = trainable * 4 // _shards(recipe, 1)
+        # DeepSpeed widens its share of the gradients to float32 before it steps: all of it, or in
+        # ZeRO-3 a group at a time.
+        share = trainable // _shards(recipe, 1)
+        scratch = 4 * (min(share, ZERO3_GROUP) if recipe.zero_stage == 3 else share)
     elif recipe.device == "cuda":
         scratch = 0  # the fused kernel updates in place
     else:
@@ -244,7 +257,7 @@ def _buffers(shape: ModelShape, recipe: Recipe, trainable: int) -> int:
         if recipe.ranks > 1:
             # Data parallelism by torch sends gradients from buckets of its own.
             size += trainable * recipe.precision.gradient
-    if recipe.zero_stage == 3 and recipe.ranks > 1:
+    if recipe.zero_stage == 3 and (recipe.ranks > 1 or recipe.offload_param):
         size += _gathered(shape, recipe)
     return size
 

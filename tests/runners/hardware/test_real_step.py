@@ -41,6 +41,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 
+OTHER_SHAPES = [("gpt_neox", "full"), ("gpt_bigcode", "lora"), ("glm", "lora")]
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -73,8 +75,7 @@ def test_the_estimate_is_within_15_percent_of_what_torch_counts(
     compare(tmp_path, "qwen2", settings)
 
 
-@pytest.mark.parametrize("family", ["gpt_neox", "gpt_bigcode", "glm"])
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize(("family", "method"), OTHER_SHAPES)
 def test_other_shapes_are_estimated_as_well(tmp_path: Path, family: str, method: str) -> None:
     compare(tmp_path, family, {"peft_type": method})
 
