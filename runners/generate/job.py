@@ -34,7 +34,6 @@ def work(job: Job[GenerateConfig]) -> Mapping[str, object]:
     ranks.wait()
     ledger.refresh()
     ranks.wait()
-    pending = [request for request in plan.requests() if request.key not in ledger.done]
     requests = [request for request in plan.requests() if request.key not in ledger.done]
     engine = _engine(job, ranks)
     progress = Progress(plan, ledger, job.events, folder, engine.eos)

@@ -1,1 +1,1 @@
-"""The submission: its names, its checks, its zip."""
+"""A folder of generations checked against the rules and packed into the zip that is handed in."""
