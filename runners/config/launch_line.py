@@ -72,7 +72,8 @@ def accelerate_argv(
         # 0 lets the launcher find a free port, so that two runs on one machine do not meet.
         argv += ["--main_process_port", str(config.main_process_port or 0)]
     if not spread.on_gpu:
-        argv += ["--cpu"]
+        # accelerate takes one of --cpu and --use_deepspeed; the environment says CPU to both.
+        argv += [] if spread.deepspeed else ["--cpu"]
     elif config.gpu_ids:
         argv += ["--gpu_ids", ",".join(config.gpu_ids)]
     if spread.deepspeed:

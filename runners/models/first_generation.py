@@ -1,9 +1,9 @@
 """First-generation checkpoints under their native names: Qwen v1, ChatGLM2 and Baichuan 7B.
 
 Each was published with modelling code of its own, and each is an architecture that transformers
-now has: Qwen v1 is Qwen2, ChatGLM2 is GLM, Baichuan is Llama (its ALiBi layout too, see ``alibi``). So a checkpoint is renamed tensor by
-tensor, never run with code from its folder. These are pure functions over a config and one named
-tensor at a time; reading and writing files is ``convert``'s.
+now has: Qwen v1 is Qwen2, ChatGLM2 is GLM, Baichuan is Llama (its ALiBi layout too, see ``alibi``).
+So a checkpoint is renamed tensor by tensor, never run with code from its folder. These are pure
+functions over a config and one named tensor at a time; reading and writing files is ``convert``'s.
 """
 
 import re
@@ -157,7 +157,7 @@ def _glm_tensors(name: str, tensor: Tensor, config: Mapping[str, Any]) -> Named:
         heads, width = config["num_attention_heads"], config["kv_channels"]
         groups = config["multi_query_group_num"] if config.get("multi_query_attention") else heads
         sizes = [heads * width, groups * width, groups * width]
-        for which, part in zip("qkv", tensor.split(sizes), strict=True):
+        for which, part in zip("qkv", torch.split(tensor, sizes), strict=True):
             yield f"{layer}.self_attn.{which}_proj.{kind}", part.contiguous()
         return
     yield f"{layer}.{_known(_GLM_LAYER, inner, name)}", tensor

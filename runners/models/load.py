@@ -34,7 +34,9 @@ class Precision:
 
 def attention_way(config: TrainConfig) -> AttentionWay:
     """How attention is laid out: flat rows and segments unless sdpa or eager is asked for."""
-    return "flat" if config.attention in {"auto", "flash"} else config.attention
+    if config.attention == "sdpa" or config.attention == "eager":
+        return config.attention
+    return "flat"
 
 
 def fetch_base(name: str) -> Path:
@@ -131,7 +133,7 @@ def add_adapters(
         parameter.requires_grad_(False)
     lora = LoraConfig(
         r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
+        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # any number works
         lora_dropout=config.lora_dropout,
         target_modules=lora_targets(model, config, family),
         modules_to_save=whole or None,

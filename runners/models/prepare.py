@@ -71,7 +71,7 @@ def _grow(source: Path, target: Path, tokenizer: ChatTokenizer) -> None:
     """Write ``source`` with room for the tokenizer's added markers."""
     part = target.with_name(f".{target.name}.part")
     model = AutoModelForCausalLM.from_pretrained(source, local_files_only=True, dtype="auto")
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = int(model.config.get_text_config().vocab_size)
     own = tokenizer.vocabulary - len(tokenizer.added)
     if own > rows:
         raise UsageError(

@@ -51,7 +51,9 @@ def segment_attention(
         from torch.nn.attention.varlen import varlen_attn
 
         out = varlen_attn(
-            *(t[0].transpose(0, 1) for t in (query, key, value)),
+            query[0].transpose(0, 1),
+            key[0].transpose(0, 1),
+            value[0].transpose(0, 1),
             segments.bounds,
             segments.bounds,
             segments.longest,

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that the rest of a run depends on, in a folder that is whole or not there.
+"""Checkpoints: all that the rest of a run depends on, in a folder that is whole or not there.
 
 A checkpoint is written beside its place and renamed into it, so a kill at any moment leaves at most
 a ``.part`` folder that nobody takes for one. Tensors are stored whole and by parameter name; only
@@ -88,7 +88,7 @@ class RandomState:
     def now(cls, device: torch.device) -> "RandomState":
         """As they are."""
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        name, keys, at, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - peft may use it
+        name, keys, at, has_gauss, gauss = np.random.get_state()
         legacy = [name, np.asarray(keys).tolist(), at, has_gauss, gauss]
         return cls(torch.get_rng_state(), cuda, json.dumps(random.getstate()), json.dumps(legacy))
 
@@ -100,7 +100,7 @@ class RandomState:
         version, internal, gauss = json.loads(self.python)
         random.setstate((version, tuple(internal), gauss))
         name, keys, at, has_gauss, spare = json.loads(self.numpy)
-        np.random.set_state((name, np.array(keys, np.uint32), at, has_gauss, spare))  # noqa: NPY002
+        np.random.set_state((name, np.array(keys, np.uint32), at, has_gauss, spare))
 
     def save(self, path: Path) -> None:
         """Write to a safetensors file."""

@@ -93,7 +93,7 @@ class CoBa:
 
 
 def relative_convergence(slopes: Floats) -> Floats:
-    """RCS [K]: softmax over tasks of K α_i / Σ_j |α_j|; a task that converges slower weighs more."""
+    """RCS [K]: softmax over tasks of K α_i / Σ_j |α_j|; the slower task weighs more."""
     return _softmax(len(slopes) * slopes / max(np.abs(slopes).sum(), _TINY))
 
 

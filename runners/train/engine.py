@@ -188,7 +188,7 @@ class DeepSpeedEngine(_Base):
         if self.deepspeed.zero_cpu_offload():
             zero.reset_cpu_buffers()
         else:
-            zero.averaged_gradients = {key: None for key in zero.averaged_gradients}
+            zero.averaged_gradients = dict.fromkeys(zero.averaged_gradients)
         zero.micro_step_id = _FIRST_MICRO_STEP[self.deepspeed.zero_optimization_stage()]
 
     def _partitions(self) -> list[Tensor]:

@@ -152,9 +152,9 @@ def _after_step(training: Training) -> None:
     if training.coba is not None and done % config.coba_update_interval == 0:
         _update_coba(training)
     improved = False
-    if len(training.valid) and config.evaluation_steps:
-        if done % config.evaluation_steps == 0 or last:
-            improved = training.early.update(_validate(training))
+    validated = len(training.valid) > 0 and config.evaluation_steps > 0
+    if validated and (done % config.evaluation_steps == 0 or last):
+        improved = training.early.update(_validate(training))
     epoch_end = config.epoch_checkpointing and training.order.at_epoch_end
     every = config.checkpointing_steps
     if improved or epoch_end or (every is not None and done % every == 0 and not last):

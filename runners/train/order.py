@@ -7,6 +7,7 @@ samples that were still to come: none is lost and none is seen twice.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -128,7 +129,7 @@ class DataOrder:
 
     def _epoch_plan(self, epoch: int, stretches: tuple[Stretch, ...]) -> EpochPlan:
         plan = self._plan_over(self._samples, stretches[0].spread, epoch, self._sampling)
-        for before, after in zip(stretches, stretches[1:], strict=False):
+        for before, after in pairwise(stretches):
             rest = [
                 row if row.ndim == 1 else np.unique(row[:, 0])
                 for step in range(before.steps, len(plan))

@@ -35,8 +35,6 @@ class Schedule:
             return self.peak
         span = max(1, self.total - 1 - self.warmup)
         progress = min(1.0, (step - self.warmup) / span)
-        if self.shape == "linear":
-            share = 1 - progress
-        else:
-            share = 0.5 * (1 + math.cos(math.pi * progress))
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        share = 1 - progress if self.shape == "linear" else cosine
         return self.floor + (self.peak - self.floor) * share

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from runners.config import TrainConfig
 from runners.config.launch_line import deepspeed_settings
+from runners.config.preflight import dimensions
 from runners.data.cache import build_cache
 from runners.data.split import split_samples
 from runners.data.token_cache import TokenCache
@@ -26,7 +27,13 @@ from runners.errors import UsageError
 from runners.hardware.peaks import peak_flops
 from runners.lifecycle.job import Job
 from runners.models.families import read_model_config
-from runners.models.load import Precision, add_adapters, attention_way, load_base
+from runners.models.load import (
+    Precision,
+    add_adapters,
+    attention_way,
+    fetch_base,
+    load_base,
+)
 from runners.models.prepare import Base, prepare_base
 from runners.train.batching import Batcher
 from runners.train.checkpoint import Checkpoint, CheckpointFolder
@@ -174,6 +181,10 @@ class Setup:
         shape = hashlib.sha256((self.base.folder / "config.json").read_bytes()).hexdigest()
         return {
             "model_config": shape,
+            "base": config.pretrained_model_path,
+            "base_dimensions": dimensions(
+                read_model_config(fetch_base(config.pretrained_model_path))
+            ),
             "data": self.cache.fingerprint,
             "method": config.peft_type,
             "lora_rank": None if config.peft_type == "full" else config.lora_rank,
@@ -222,10 +233,7 @@ class Setup:
     # Parts
 
     def _cache(self) -> TokenCache:
-        def tell(done: int, total: int | None, *_: object) -> None:
-            self.job.events.progress("tokenize", done, total, "byte")
-
-        return build_cache(self.config, self.base.folder, on_progress=tell)
+        return build_cache(self.config, self.base.folder, on_progress=self.job.events.progress)
 
     def _module(self) -> WeightedLoss:
         config, device = self.config, self.accelerator.device
@@ -236,11 +244,12 @@ class Setup:
         deepspeed = self.accelerator.state.deepspeed_plugin is not None
         whole = config.peft_type == "full" and not deepspeed
         precision = Precision(torch.float32 if whole else compute, compute)
-        model: PreTrainedModel | PeftModel = load_base(self.base.folder, config, precision, device)
+        base = load_base(self.base.folder, config, precision, device)
         if config.gradient_checkpointing != "off":
-            checkpoint_activations(model, selective=config.gradient_checkpointing == "selective")
+            checkpoint_activations(base, selective=config.gradient_checkpointing == "selective")
+        model: PreTrainedModel | PeftModel = base
         if config.peft_type != "full":
-            model = add_adapters(model, config, self.base.folder, train_tokens=self.base.new_tokens)
+            model = add_adapters(base, config, self.base.folder, train_tokens=self.base.new_tokens)
         module = WeightedLoss(model, len(self.cache.tasks), config.neftune_alpha)
         return module if config.quantization in {"4bit", "8bit"} else module.to(device)
 

@@ -1,4 +1,4 @@
-"""Validation loss of each task, and what follows from it: early stopping and the best checkpoint."""
+"""Validation losses of each task, and what follows from them: stopping early."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

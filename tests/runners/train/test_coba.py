@@ -56,11 +56,7 @@ def test_a_task_that_diverges_loses_weight() -> None:
     assert coba.weights[0] < 0.2
 
 
-@given(
-    st.lists(
-        st.lists(st.floats(0.01, 20), min_size=3, max_size=3), min_size=1, max_size=30
-    )
-)
+@given(st.lists(st.lists(st.floats(0.01, 20), min_size=3, max_size=3), min_size=1, max_size=30))
 def test_weights_are_shares_and_the_factor_a_fraction(history: list[list[float]]) -> None:
     coba = CoBa(3, window=6, tau=5)
     for losses in history:

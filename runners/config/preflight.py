@@ -1,0 +1,221 @@
+"""What can be known to be wrong with a training run before anything is launched.
+
+Reads folders and JSON only, so the command line, the app and the launcher can all afford it. What
+needs the model itself is refused at the start of the job.
+"""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runners.config.launch_line import Machine, layout
+from runners.config.train import TrainConfig
+from runners.errors import MftError, MissingInputError, UsageError
+from runners.models.families import detect_family, read_model_config, weight_files
+
+
+def check_train(config: TrainConfig, hardware: Machine) -> list[MftError]:
+    """Every reason why this run cannot begin here; empty when there is none.
+
+    A hub name is not looked up: that would need the network.
+    """
+    found: list[MftError] = []
+    checks: tuple[Callable[[], None], ...] = (
+        lambda: _check_model(config),
+        lambda: _check_data(config),
+        lambda: _check_ranks(config, hardware),
+        lambda: _check_quantization(config),
+        lambda: _check_resume(config),
+    )
+    for check in checks:
+        try:
+            check()
+        except MftError as error:
+            found.append(error)
+    return found
+
+
+def require_trainable(config: TrainConfig, hardware: Machine) -> None:
+    """Raise the first of ``check_train``'s findings, if there are any."""
+    for error in check_train(config, hardware):
+        raise error
+
+
+def _model_folder(config: TrainConfig) -> Path | None:
+    """The folder of the base model; None when it is a hub name."""
+    name = config.pretrained_model_path
+    folder = Path(name).expanduser()
+    if not folder.exists() and not name.startswith((".", "/", "~")) and name.count("/") == 1:
+        return None
+    return folder
+
+
+def _check_model(config: TrainConfig) -> None:
+    folder = _model_folder(config)
+    if folder is None:
+        return
+    model = read_model_config(folder)
+    family = detect_family(model, asked=config.model_type)
+    weight_files(folder)
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.is_file():
+        if not (family.name == "qwen" and (folder / "qwen.tiktoken").is_file()):
+            raise MissingInputError(
+                "the model folder has no tokenizer.json",
+                where=str(folder),
+                fix="transformers writes it with "
+                "AutoTokenizer.from_pretrained(…).save_pretrained(folder).",
+            )
+        return
+    rows = model.get("vocab_size", model.get("padded_vocab_size"))
+    tokens = _vocabulary(tokenizer)
+    if isinstance(rows, int) and tokens > rows:
+        raise UsageError(
+            f"the tokenizer has {tokens} tokens, the model's embedding {rows} rows",
+            where=str(tokenizer),
+            fix="Use the tokenizer that belongs to the checkpoint.",
+        )
+
+
+def _vocabulary(path: Path) -> int:
+    """One more than the largest id of a tokenizer.json, added tokens included."""
+    try:
+        content = json.loads(path.read_bytes())
+        vocabulary = content["model"]["vocab"]
+        added = [token["id"] for token in content.get("added_tokens", [])]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"this is no tokenizer that can be read ({type(error).__name__})",
+            where=str(path),
+            fix="Fetch the tokenizer's files again.",
+        ) from error
+    # Unigram tokenizers list [piece, score]; the others map a piece to its id.
+    known = vocabulary.values() if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
+    return max([*known, *added], default=-1) + 1
+
+
+def _check_data(config: TrainConfig) -> None:
+    for folder in config.data_paths:
+        if not folder.exists():
+            raise MissingInputError(
+                "there is no such data folder",
+                where=f"data_paths: {folder}",
+                fix="Each entry is a task folder with JSONL files.",
+            )
+
+
+def _check_ranks(config: TrainConfig, hardware: Machine) -> None:
+    spread = layout(config, hardware)
+    there = len(hardware.usable)
+    if spread.on_gpu:
+        chosen = len(config.gpu_ids) or there
+        if spread.ranks > chosen:
+            raise UsageError(
+                f"{spread.ranks} ranks were asked for, and there are {chosen} GPUs to use",
+                where="num_processes",
+                fix=f"Set num_processes to {chosen} or less, or use_cpu=true.",
+            )
+    elif config.gpu_ids:
+        raise UsageError(
+            f"gpu_ids names {', '.join(config.gpu_ids)}, but no GPU can be used here",
+            where="gpu_ids",
+            fix="Leave gpu_ids out to train on CPU; `mft-tui doctor` says what it sees.",
+        )
+    if config.machine_rank >= config.num_machines:
+        raise UsageError(
+            f"machine_rank {config.machine_rank} is not below num_machines {config.num_machines}",
+            where="machine_rank",
+            fix="Machines are numbered from 0.",
+        )
+    if config.num_machines > 1 and not config.main_process_ip:
+        raise UsageError(
+            "several machines need the address of machine 0",
+            where="main_process_ip",
+            fix="Set main_process_ip and main_process_port.",
+        )
+    if spread.deepspeed and importlib.util.find_spec("deepspeed") is None:
+        raise UsageError(
+            "DeepSpeed is asked for and not installed",
+            where="deepspeed",
+            fix="Install it with `pip install deepspeed`, or set deepspeed=off.",
+        )
+
+
+def _check_quantization(config: TrainConfig) -> None:
+    if config.quantization not in {"4bit", "8bit"}:
+        return
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UsageError(
+            f"quantization={config.quantization} needs bitsandbytes, which is not installed",
+            where="quantization",
+            fix="Install it with `pip install bitsandbytes`, or set peft_type=lora and "
+            "quantization=null.",
+        )
+    if config.zero_stage == 3 and config.deepspeed == "on":
+        raise UsageError(
+            "ZeRO-3 cannot shard weights that bitsandbytes has quantized",
+            where="zero_stage",
+            fix="Use zero_stage=2 with qlora, or zero_stage=3 with lora.",
+        )
+
+
+def _check_resume(config: TrainConfig) -> None:
+    asked = config.resume_from_checkpoint
+    if asked is None:
+        return
+    state = _saved_state(asked)
+    folder = _model_folder(config)
+    if state is None:
+        raise MissingInputError(
+            "there is no whole checkpoint here",
+            where=f"resume_from_checkpoint: {asked}",
+            fix="Name a folder such as …/checkpoints/step-00000500, or the run's output folder.",
+        )
+    saved = state.get("method")
+    if saved is not None and saved != config.peft_type:
+        raise UsageError(
+            f"this checkpoint was made with peft_type={saved}",
+            where=f"resume_from_checkpoint: {asked}",
+            fix="Resume with the config of the run that wrote it.",
+        )
+    named = state.get("base_dimensions")
+    if folder is not None and named is not None and named != dimensions(read_model_config(folder)):
+        raise UsageError(
+            "this checkpoint belongs to another model",
+            where=f"resume_from_checkpoint: {asked}",
+            fix=f"It was trained on {state.get('base', 'a model of other dimensions')}.",
+        )
+
+
+def _saved_state(asked: Path) -> dict[str, Any] | None:
+    candidates = [asked, *sorted(asked.glob("step-*"), reverse=True)]
+    candidates += sorted((asked / "checkpoints").glob("step-*"), reverse=True)
+    for folder in candidates:
+        try:
+            state = json.loads((folder / "state.json").read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(state, dict):
+            return state
+    return None
+
+
+def dimensions(model: dict[str, Any]) -> dict[str, Any]:
+    """What of a config.json tells one model from another of the same family."""
+    kept = (
+        "model_type",
+        "vocab_size",
+        "padded_vocab_size",
+        "hidden_size",
+        "n_embd",
+        "num_hidden_layers",
+        "num_layers",
+        "n_layer",
+        "num_attention_heads",
+        "n_head",
+        "intermediate_size",
+        "ffn_hidden_size",
+    )
+    return {key: model[key] for key in kept if key in model}
