@@ -5,6 +5,8 @@
 // variable, no init, no main; it imports only packages that are known; it gives the compiler no
 // directives. Each becomes a package of its own. What vet or the compiler objects to is left out.
 //
+// The arguments are the go command and the flags of vet that "go test" uses.
+//
 // Writes the file "out": a line of JSON that maps each taken program to its tests, and the binary.
 package main
 
@@ -25,12 +27,6 @@ import (
 )
 
 const root = "gopath/src"
-
-// What "go test" asks vet for.
-var vetChecks = []string{
-	"-atomic", "-bool", "-buildtags", "-errorsas", "-ifaceassert", "-nilfunc", "-printf",
-	"-stringintconv",
-}
 
 var known = map[string]bool{}
 
@@ -139,7 +135,7 @@ func vet(taken map[string][]string) {
 	if len(taken) == 0 {
 		return
 	}
-	arguments := append([]string{"vet"}, vetChecks...)
+	arguments := append([]string{"vet"}, os.Args[2:]...)
 	command := exec.Command(os.Args[1], append(arguments, names(taken)...)...)
 	words, err := command.CombinedOutput()
 	if err == nil {

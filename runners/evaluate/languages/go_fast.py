@@ -14,8 +14,13 @@ from runners.evaluate.sandbox.base import Limits, Mount, Program
 from runners.evaluate.verdicts import Status
 
 PARTS = "/opt/go-parts"
+VET_CHECKS = (
+    *("-atomic", "-bool", "-buildtags", "-errorsas", "-ifaceassert", "-nilfunc", "-printf"),
+    "-stringintconv",
+)
+"""What ``go test`` asks vet for."""
 _BINARY_BYTES = 256 << 20
-_BUILD = 'cp -r "$1/cache" gocache && exec "$1/batch" "$2"'
+_BUILD = 'cp -r "$1/cache" gocache && shift && exec /opt/go-parts/batch "$@"'
 # Whether these happened can depend on the binary: only the plain way may say so.
 _UNSURE = (b"stack overflow", b"out of memory", b"goroutine stack exceeds", b"all goroutines are")
 
@@ -46,7 +51,7 @@ class GoFast:
         gopath = self._bench.toolchain.environment["GOPATH"]
         outcome = self._bench.run(
             Program(
-                argv=["/bin/sh", "-c", _BUILD, "sh", PARTS, go],
+                argv=["/bin/sh", "-c", _BUILD, "sh", PARTS, go, *VET_CHECKS],
                 files={
                     f"in/{name}.go": source.text.encode("utf-8", "surrogatepass")
                     for name, source in sources.items()
