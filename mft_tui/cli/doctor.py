@@ -81,28 +81,6 @@ def doctor(
         show(report)
 
 
-def examine(
-    *,
-    nvml: "Nvml | None" = None,
-    environ: Mapping[str, str] = os.environ,
-    sandbox: Callable[[], Iterator[Check]] | None = None,
-) -> Report:
-    """Look at everything. ``sandbox`` yields the slow checks, None leaves them out."""
-    from runners.hardware.probe import detect
-
-    hardware = detect(nvml, environ)
-    checks = [
-        *gpu_checks(hardware),
-        *host_checks(hardware),
-        *package_checks(hardware),
-        *toolchain_checks(),
-        *(sandbox() if sandbox is not None else ()),
-        *state_checks(),
-        *benchmark_checks(),
-    ]
-    return Report(hardware, tuple(checks))
-
-
 def gpu_checks(hardware: "Hardware") -> Iterator[Check]:
     """GPUs, which of them jobs see, and every oddity of the driver."""
     usable = {device.gpu_index for device in hardware.usable}
@@ -308,6 +286,29 @@ def benchmark_checks() -> Iterator[Check]:
         yield Check("benchmarks", "rows", "missing", f"no rows for {', '.join(absent)}", fix)
     else:
         yield Check("benchmarks", "rows", "works", f"all {len(there)} tasks, in {folder}")
+
+
+def examine(
+    *,
+    nvml: "Nvml | None" = None,
+    environ: Mapping[str, str] = os.environ,
+    toolchains: Callable[[], Iterator[Check]] = toolchain_checks,
+    sandbox: Callable[[], Iterator[Check]] | None = None,
+) -> Report:
+    """Look at everything. ``sandbox`` yields the slow checks, None leaves them out."""
+    from runners.hardware.probe import detect
+
+    hardware = detect(nvml, environ)
+    checks = [
+        *gpu_checks(hardware),
+        *host_checks(hardware),
+        *package_checks(hardware),
+        *toolchains(),
+        *(sandbox() if sandbox is not None else ()),
+        *state_checks(),
+        *benchmark_checks(),
+    ]
+    return Report(hardware, tuple(checks))
 
 
 def show(report: Report) -> None:

@@ -175,6 +175,8 @@ def show(answer: "Estimate") -> None:
         table.add_row("in main memory, all ranks here", gib(rank.host))
     data.print(table)
     data.print(f"The peak comes at the {rank.moment}.")
+    for notice in answer.notices:
+        data.print(f"[yellow]{notice}[/]", soft_wrap=True)
     _show_speed(answer)
     for title, changes in (
         ("Any one of these makes it fit:", answer.suggestions),

@@ -40,7 +40,8 @@ class Estimate:
 
     ``capacity`` is what a rank may use: the smallest usable GPU, or its share of the main memory on
     a CPU; None when it is not known. ``suggestions`` are single changes that fit, cheapest first;
-    ``together`` is the shortest list of changes that fits when none alone does.
+    ``together`` is a short list of changes that fit when none alone does; ``notices`` tells what
+    the verdict does not know, such as memory that somebody else holds now.
     """
 
     verdict: Verdict
@@ -53,6 +54,7 @@ class Estimate:
     speed: Speed
     suggestions: tuple[Suggestion, ...] = ()
     together: tuple[Suggestion, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @property
     def bytes_per_rank(self) -> int:
@@ -81,6 +83,7 @@ class Estimate:
             "speed": asdict(self.speed),
             "suggestions": [asdict(suggestion) for suggestion in self.suggestions],
             "together": [asdict(suggestion) for suggestion in self.together],
+            "notices": list(self.notices),
         }
 
 
@@ -124,7 +127,32 @@ def _judge(
         shape=shape,
         recipe=recipe,
         speed=plan_speed(config, shape, recipe, hardware, data),
+        notices=_notices(rank, recipe, shape, hardware),
     )
+
+
+def _notices(
+    rank: RankMemory, recipe: Recipe, shape: ModelShape, hardware: Hardware
+) -> tuple[str, ...]:
+    found = []
+    need = rank.parts.total
+    for device in hardware.usable if recipe.device == "cuda" else ():
+        size = device.memory
+        if size is not None and size.free < need <= size.total:
+            found.append(
+                f"GPU {device.gpu_index} has only {gib(size.free)} free now: something else holds "
+                f"{gib(size.used)}."
+            )
+    if recipe.device == "cuda" and recipe.ranks_here > len(hardware.usable):
+        found.append(
+            f"{recipe.ranks_here} ranks were asked for, and there are {len(hardware.usable)} GPUs."
+        )
+    if shape.longest is not None and recipe.length > shape.longest:
+        found.append(
+            f"Rows of {recipe.length} tokens are longer than the {shape.longest} positions that "
+            "the model was made for."
+        )
+    return tuple(found)
 
 
 def rank_capacity(recipe: Recipe, hardware: Hardware) -> int | None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from runners.config import TrainConfig
 from runners.errors import UsageError
 from runners.hardware.estimate import Estimate, estimate
+from runners.hardware.gpus import GpuMemory
 from runners.hardware.host import Cpus, HostMemory
 from runners.hardware.memory import rank_memory
 from runners.hardware.peaks import find_model, peak_flops
@@ -141,6 +142,21 @@ def test_nothing_helps_where_nothing_can() -> None:
     answer = ask(CODELLAMA_34B, gpus(1, 2), peft_type="lora")
     assert answer.verdict == "does not fit"
     assert answer.suggestions == answer.together == ()
+
+
+def test_memory_that_somebody_else_holds_is_told_beside_the_verdict() -> None:
+    hardware = gpus(2, 80)
+    taken = GpuMemory(total=80 * GIB, used=70 * GIB, free=10 * GIB)
+    busy = replace(hardware, usable=(hardware.usable[0], replace(hardware.usable[1], memory=taken)))
+    answer = ask(QWEN25_7B, busy)
+    assert answer.verdict == "fits"
+    assert answer.notices == ("GPU 1 has only 10.0 GiB free now: something else holds 70.0 GiB.",)
+
+
+def test_more_ranks_than_gpus_and_rows_that_are_too_long_are_told() -> None:
+    longest = {**QWEN25_7B, "max_position_embeddings": 1024}
+    answer = ask(longest, gpus(2, 80), num_processes=4)
+    assert len(answer.notices) == 2
 
 
 def test_unknown_memory_gives_no_verdict() -> None:
