@@ -33,6 +33,7 @@ PATIENCE_S = 120.0
 _MMAP_BYTES = 256 << 20
 _CACHE_KIB = 16 << 10
 _LOW_DISK_BYTES = 1 << 20
+_READ, _WRITE = "BEGIN", "BEGIN IMMEDIATE"
 
 
 class Database:
@@ -92,7 +93,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One snapshot: everything read inside is of the same moment."""
-        with self._transaction("BEGIN") as connection:
+        with self._transaction(_READ) as connection:
             yield connection
 
     @contextmanager
@@ -100,7 +101,7 @@ class Database:
         """One change, kept whole or not at all; with another file attached as ``other``."""
         if self.read_only:
             raise StoreReadOnlyError("the store was opened for reading only", where=str(self.path))
-        with self._transaction("BEGIN IMMEDIATE", other) as connection:
+        with self._transaction(_WRITE, other) as connection:
             yield connection
 
     @contextmanager
@@ -109,7 +110,8 @@ class Database:
             connection = self._begun(begin, other)
             try:
                 yield connection
-                connection.commit()
+                if begin != _READ:
+                    connection.commit()
             finally:
                 if other is not None:
                     # What is attached stays so; nobody else may get this connection.
@@ -245,7 +247,7 @@ def _attach(connection: Connection, other: Path) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    begin = connection.get_execution_options().get("mft_begin", "BEGIN")
+    begin = connection.get_execution_options().get("mft_begin", _READ)
     connection.exec_driver_sql(begin)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
 
 from db.records import RunRecord
 
@@ -30,10 +31,16 @@ class Salvaged:
 
 def check(connection: Connection) -> list[str]:
     """What is wrong with the file; empty when nothing is."""
-    found = connection.exec_driver_sql(f"PRAGMA integrity_check({_MOST_PROBLEMS})").scalars().all()
-    problems = [str(line) for line in found if line != "ok"]
-    strays = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(_MOST_PROBLEMS)
-    return problems + [f"a row of {row[0]} belongs to no {row[2]}" for row in strays]
+    try:
+        found = connection.exec_driver_sql(f"PRAGMA integrity_check({_MOST_PROBLEMS})").scalars()
+        problems = [str(line) for line in found if line != "ok"]
+        # A broken page would end this search, so it is only for files that are whole.
+        if problems:
+            return problems
+        strays = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(_MOST_PROBLEMS)
+    except DatabaseError as error:
+        return [str(error.orig)]
+    return [f"a row of {row[0]} belongs to no {row[2]}" for row in strays]
 
 
 def set_aside(path: Path) -> Path:
