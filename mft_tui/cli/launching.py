@@ -87,9 +87,12 @@ def launch_and_follow(
     replay_of: str | None = None,
     detach: bool = False,
     origins: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
+    run_id: str | None = None,
 ) -> Outcome:
-    """Launch ``config``, follow it unless ``detach``, and say how it ended."""
+    """Launch ``config``, follow it unless ``detach``, and say how it ended.
+
+    ``run_id`` is one from ``db.new_run_id`` whose folder the config already names.
+    """
     from runners.lifecycle.launch import launch
 
     with opened_store() as store:
@@ -103,7 +106,7 @@ def launch_and_follow(
                 parent_id=parent_id,
                 replay_of=replay_of,
                 origins=origins,
-                cwd=cwd,
+                run_id=run_id,
                 on_progress=on_progress,
             )
         run = store.get_run(run_id)

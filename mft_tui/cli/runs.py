@@ -317,15 +317,15 @@ def compare(
       mft-tui runs compare 1s09k 1s0aa
     """
     from mft_tui.cli.launching import opened_store
-    from mft_tui.cli.runs_compare import compare_runs, print_comparison
+    from mft_tui.cli.runs_compare import comparison_to_json, print_comparison
     from runners.errors import UsageError
 
     if len(run_ids) < 2:
         raise UsageError("a comparison needs two runs or more")
     with opened_store() as store:
-        comparison = compare_runs(store, [store.get_run(run_id) for run_id in run_ids])
+        comparison = store.compare(run_ids)
     if json:
-        print_json(comparison)
+        print_json(comparison_to_json(comparison))
     else:
         print_comparison(comparison)
 
@@ -376,10 +376,9 @@ def import_(
       mft-tui runs import /mnt/usb/runs/1s09kfn88p
       mft-tui runs import mft-runs.tar.gz
     """
-    from runners.lifecycle.portable import import_runs
-
     from mft_tui.cli.launching import opened_store
     from runners.lifecycle.folders import StateFolder
+    from runners.lifecycle.portable import import_runs
 
     with opened_store() as store:
         report = import_runs(store, StateFolder.default(), sources)

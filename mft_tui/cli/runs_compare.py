@@ -1,115 +1,92 @@
-"""Two or more runs side by side: what differs, what came of it, and whether that is chance."""
+"""Two or more runs side by side, as tables: a column a run."""
 
 import json as jsonlib
 import math
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from mft_tui.cli.output import data
-from runners.lifecycle.significance import Flips, flips
 
 if TYPE_CHECKING:
-    from db import RunRecord, Store
+    from db.comparison import Comparison, Flips
 
-_SHOWN_FLIPS = 20
+_SHOWN_FLIPS = 40
 
 
-def compare_runs(store: "Store", runs: "list[RunRecord]") -> dict[str, Any]:
-    """Compare; values stand in the order of ``runs``, None where a run has none.
-
-    ``flips`` compares each run with the one before it, by task: questions that passed in one only,
-    and the two-sided exact p of McNemar's paired test.
-    """
-    configs = [jsonlib.loads(run.config) for run in runs]
-    latest = [store.latest_metrics(run.id) for run in runs]
-    scores = [{s.task: s.pass_at_1 for s in store.scores(run.id)} for run in runs]
-    tasks = _union(scores)
+def comparison_to_json(comparison: "Comparison") -> dict[str, Any]:
+    """Plain values in the order of the runs, None where a run has none."""
+    first, *others = comparison.runs
     return {
         "runs": [
-            {"id": r.id, "name": r.name, "kind": r.kind, "status": r.status} for r in runs
+            {"id": r.id, "name": r.name, "kind": r.kind, "status": r.status}
+            for r in comparison.runs
         ],
-        "settings": {
-            key: values
-            for key in _union(configs)
-            if _differ(values := [config.get(key) for config in configs])
-        },
-        "data": [run.data_fingerprint for run in runs],
-        "metrics": {
-            key: [m[key].value if key in m else None for m in latest] for key in _union(latest)
-        },
-        "pass_at_1": {task: [s.get(task) for s in scores] for task in tasks},
-        "average": [sum(s.values()) / len(s) if s else None for s in scores],
+        "differences": {d.key: [_plain(v) for v in d.values] for d in comparison.differences},
+        "metrics": {m.key: list(m.newest) for m in comparison.metrics},
+        "pass_at_1": {s.task: list(s.values) for s in comparison.scores},
         "flips": [
-            {"from": a.id, "to": b.id, **_flips(store, a.id, b.id, tasks)} for a, b in pairwise(runs)
+            {
+                "from": first.id,
+                "to": other.id,
+                "compared": flips.compared,
+                "lost": flips.only_first,
+                "gained": flips.only_second,
+                "p": flips.p_value,
+                "questions": [
+                    {"task": q.task, "index": q.index, "was": q.first, "is": q.second}
+                    for q in flips.questions
+                ],
+            }
+            for other, flips in zip(others, comparison.flips, strict=True)
         ],
     }
 
 
-def _union(dictionaries: list[Any]) -> list[str]:
-    return list(dict.fromkeys(key for d in dictionaries for key in d))
+def print_comparison(comparison: "Comparison") -> None:
+    """Print what differs, the metrics, the scores and the flipped questions."""
+    _table("differs", comparison, [(d.key, d.values) for d in comparison.differences], str)
+    if not comparison.differences:
+        data.print("Settings and data are the same.")
+    _table("latest value", comparison, [(m.key, m.newest) for m in comparison.metrics], _number)
+    scores = [(s.task, s.values) for s in comparison.scores]
+    _table("pass@1", comparison, [*scores, *_average(scores)], _score)
+    first, *others = comparison.runs
+    for other, flips in zip(others, comparison.flips, strict=True):
+        _print_flips(first.id, other.id, flips)
 
 
-def _differ(values: list[Any]) -> bool:
-    return any(value != values[0] for value in values)
+def _average(
+    scores: Sequence[tuple[str, Sequence[float | None]]],
+) -> list[tuple[str, list[float | None]]]:
+    if not scores:
+        return []
+    columns = zip(*(values for _, values in scores), strict=True)
+    found = [[value for value in column if value is not None] for column in columns]
+    return [("average", [sum(c) / len(c) if c else None for c in found])]
 
 
-def _flips(store: "Store", a: str, b: str, tasks: list[str]) -> dict[str, Any]:
-    by_task = {}
-    whole = Flips((), (), 1.0, 0)
-    for task in tasks:
-        before = {v.index: v.passed for v in store.verdicts(a, task)}
-        after = {v.index: v.passed for v in store.verdicts(b, task)}
-        found = flips(before, after)
-        if found.compared:
-            by_task[task] = {
-                "gained": list(found.gained),
-                "lost": list(found.lost),
-                "p": found.p_value,
-                "compared": found.compared,
-            }
-            whole = whole.joined(found)
-    return {
-        "tasks": by_task,
-        "gained": len(whole.gained),
-        "lost": len(whole.lost),
-        "compared": whole.compared,
-        "p": whole.p_value,
-    }
-
-
-def print_comparison(comparison: dict[str, Any]) -> None:
-    """Print it as tables, a column a run."""
-    runs = comparison["runs"]
-    _table("setting", runs, comparison["settings"], _plain)
-    _table("latest value", runs, comparison["metrics"], _number)
-    if comparison["pass_at_1"]:
-        rows = {**comparison["pass_at_1"], "average": comparison["average"]}
-        _table("pass@1", runs, rows, _score)
-    if not comparison["settings"]:
-        data.print("The settings are the same.")
-    same_data = not _differ(comparison["data"])
-    data.print("The data is the same." if same_data else f"The data differs: {comparison['data']}")
-    for pair in comparison["flips"]:
-        _print_flips(pair)
-
-
-def _table(title: str, runs: list[dict[str, Any]], rows: dict[str, Any], shown: Any) -> None:
+def _table(title: str, comparison: "Comparison", rows: Sequence[Any], shown: Any) -> None:
     if not rows:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(title)
-    for run in runs:
-        table.add_column(f"{run['id']} {run['name']}", overflow="fold")
-    for key, values in rows.items():
+    table.add_column(title, no_wrap=True)
+    for run in comparison.runs:
+        table.add_column(f"{run.id} {run.name}", overflow="fold")
+    for key, values in rows:
         table.add_row(key, *(shown(value) for value in values))
-    data.print(table)
+    data.print(table, width=None if data.is_terminal else 240)
     data.print()
 
 
-def _plain(value: Any) -> str:
-    return jsonlib.dumps(value, ensure_ascii=False)
+def _plain(value: object) -> object:
+    """A value for JSON; what a config does not have becomes null."""
+    try:
+        jsonlib.dumps(value)
+    except TypeError:
+        return None
+    return value
 
 
 def _number(value: float | None) -> str:
@@ -120,17 +97,19 @@ def _score(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _print_flips(pair: dict[str, Any]) -> None:
-    if not pair["compared"]:
+def _print_flips(first: str, second: str, flips: "Flips") -> None:
+    if not flips.compared:
         return
     data.print(
-        f"{pair['from']} to {pair['to']}: of {pair['compared']} questions {pair['gained']} gained, "
-        f"{pair['lost']} lost; paired test p = {pair['p']:.3g}",
+        f"{first} to {second}: of {flips.compared} questions {flips.only_second} gained, "
+        f"{flips.only_first} lost; McNemar's exact p = {flips.p_value:.3g}",
         markup=False,
     )
-    for task, found in pair["tasks"].items():
-        for word in ("gained", "lost"):
-            if questions := found[word]:
-                more = " …" if len(questions) > _SHOWN_FLIPS else ""
-                listed = " ".join(map(str, questions[:_SHOWN_FLIPS]))
-                data.print(f"  {task} {word}: {listed}{more}", markup=False)
+    for question in flips.questions[:_SHOWN_FLIPS]:
+        data.print(
+            f"  {question.task} {question.index} ({question.task_id}): "
+            f"{question.first} became {question.second}",
+            markup=False,
+        )
+    if (left := len(flips.questions) - _SHOWN_FLIPS) > 0:
+        data.print(f"  and {left} more (--json has them all)")

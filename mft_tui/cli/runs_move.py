@@ -33,7 +33,8 @@ def export_runs(
     if form == "archive":
         if not output.name.endswith(_TAR_NAMES):
             raise UsageError("an archive is a .tar.gz file", where=str(output))
-        return pack((RunFolder(Path(r.folder)) for r in runs), output, artifacts=artifacts)
+        folders = [RunFolder(Path(run.folder)) for run in runs]
+        return pack(store, folders, output, artifacts=artifacts)
     if form not in {"csv", "json", "mlflow", "wandb"}:
         raise UsageError(
             f"{form!r} is no format", where="--as", fix="archive, csv, json, mlflow or wandb."
@@ -45,9 +46,9 @@ def export_runs(
         elif form == "json":
             _write_json(store, run, output)
         else:
-            from mft_tui.cli import trackers
+            from mft_tui.cli.trackers import EXPORTERS
 
-            trackers.EXPORTERS[form](store, run, output)
+            EXPORTERS[form](store, run, output)
     return output
 
 
@@ -103,8 +104,8 @@ def collect(
         if run.trashed_at is not None and now - run.trashed_at >= older_days * 86_400:
             found.append(Garbage(run.id, run.folder, _size(Path(run.folder))))
     if state.runs.is_dir():
-        for path in sorted(state.runs.glob(".*.part")):
-            found.append(Garbage(None, str(path), _size(path)))
+        parts = sorted(state.runs.glob(".*.part"))
+        found += [Garbage(None, str(path), _size(path)) for path in parts]
     return found
 
 
@@ -133,5 +134,3 @@ def print_garbage(garbage: list[Garbage], *, deleted: bool) -> None:
         console.print(f"Deleted {len(garbage)}, {total:,} bytes.")
     else:
         console.print(f"{len(garbage)} could go, {total:,} bytes: mft-tui runs gc --yes")
-
-

@@ -50,18 +50,20 @@ def launch(
     job_command: CommandOf = job_command,
     cwd: Path | None = None,
     grace: float | None = None,
+    run_id: str | None = None,
     on_progress: Progress | None = None,
 ) -> str:
     """Start a run of ``config`` and return its id; the run lives on without the caller.
 
     ``parent_id`` is found from the inputs when left out: a run continues the one whose results it
-    reads. ``on_progress`` is told of hashing, in bytes. ``job_command`` gives the program to run.
+    reads. ``run_id`` is one from ``db.new_run_id`` whose folder the config already names.
+    ``on_progress`` is told of hashing, in bytes. ``job_command`` gives the program to run.
     Raises ``MissingInputError`` or ``UsageError`` before anything is recorded.
     """
     from db import RunRecord, new_run_id
 
     cwd = cwd or Path.cwd()
-    run_id = new_run_id()
+    run_id = run_id or new_run_id()
     folder = state.run(run_id)
     command = job_command(config, folder.path)
     _make_folder(state.root)

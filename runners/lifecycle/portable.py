@@ -4,13 +4,14 @@ The id is the run's name for life. A folder whose id the store knows is not take
 copy here is older (the run went on elsewhere), the newer one's events follow.
 """
 
+import io
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -22,7 +23,10 @@ from runners.lifecycle.processes import Machine, ProcessId
 from runners.lifecycle.status import LIVE, RunStatus, read_status
 
 if TYPE_CHECKING:
-    from db import RunRecord, Store
+    from db import Store
+
+CARD = "card.json"
+"""In an archive, what only the store knew of a run: its name, note and tags."""
 
 _PROCESS_FILES = frozenset({"supervisor.lock", "stop.json"})
 """What only means something where the run is supervised."""
@@ -56,8 +60,12 @@ def import_runs(store: "Store", state: StateFolder, sources: Iterable[Path]) -> 
     return taken
 
 
-def pack(folders: Iterable[RunFolder], archive: Path, *, artifacts: bool = True) -> Path:
-    """Write run folders into a .tar.gz that ``import_runs`` takes; whole or not at all.
+def pack(
+    store: "Store", folders: Iterable[RunFolder], archive: Path, *, artifacts: bool = True
+) -> Path:
+    """Write run folders, each with its card, into a .tar.gz that ``import_runs`` takes.
+
+    It is there whole or not at all.
 
     Raises ``MissingInputError`` for a folder that is gone.
     """
@@ -67,9 +75,10 @@ def pack(folders: Iterable[RunFolder], archive: Path, *, artifacts: bool = True)
             for folder in folders:
                 if not folder.path.is_dir():
                     raise MissingInputError("the run folder is gone", where=str(folder.path))
+                _add_card(tar, store, folder)
                 for path in sorted(folder.path.rglob("*")):
                     inside = path.relative_to(folder.path)
-                    if path.name in _PROCESS_FILES or (
+                    if path.name in _PROCESS_FILES | {CARD} or (
                         not artifacts and inside.parts[0] == "artifacts"
                     ):
                         continue
@@ -78,6 +87,13 @@ def pack(folders: Iterable[RunFolder], archive: Path, *, artifacts: bool = True)
     finally:
         temporary.unlink(missing_ok=True)
     return archive
+
+
+def _add_card(tar: tarfile.TarFile, store: "Store", folder: RunFolder) -> None:
+    content = msgspec.json.encode(store.run_card(folder.run_id))
+    member = tarfile.TarInfo(f"{folder.run_id}/{CARD}")
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
 
 
 def _unpack(archive: Path, into: Path) -> None:
@@ -93,7 +109,9 @@ def _run_folders(source: Path) -> list[RunFolder]:
     if (source / "launch.json").exists():
         return [RunFolder(source.resolve())]
     inner = source / "runs" if (source / "runs").is_dir() else source
-    found = [RunFolder(p.resolve()) for p in sorted(inner.iterdir()) if (p / "launch.json").exists()]
+    found = [
+        RunFolder(p.resolve()) for p in sorted(inner.iterdir()) if (p / "launch.json").exists()
+    ]
     if not found:
         raise UsageError(
             "no run folder is in here",
@@ -115,7 +133,7 @@ def _import(store: "Store", state: StateFolder, source: RunFolder) -> Taken:
     except RunNotFoundError:
         known = False
     if not known:
-        store.insert_run(record_of(launch, home))
+        store.import_card(_card(launch, home), home.path)
     events = ingest(store, home)
     if not known:
         return Taken(launch.run_id, "imported", events)
@@ -142,7 +160,7 @@ def _copy_newer(source: RunFolder, home: RunFolder) -> None:
 
 
 def _ignore(_folder: str, names: list[str]) -> set[str]:
-    return _PROCESS_FILES & set(names)
+    return set(names) & _PROCESS_FILES
 
 
 def _size(path: Path) -> int:
@@ -159,33 +177,39 @@ def _supervised(folder: RunFolder) -> bool:
     ).alive
 
 
-def record_of(launch: Launch, folder: RunFolder) -> "RunRecord":
-    """The record of a run that only its folder tells of; its events are still to be ingested."""
+def _card(launch: Launch, folder: RunFolder) -> dict[str, Any]:
+    """What the store of another machine said of the run, else what its folder tells."""
+    standing = _standing(read_status(folder.status) or RunStatus(status="crashed"))
+    try:
+        card: dict[str, Any] = msgspec.json.decode((folder.path / CARD).read_bytes())
+        return {**card, "run": {**card["run"], **standing}}
+    except (OSError, msgspec.DecodeError, KeyError, TypeError):
+        return {"card": 1, "run": {**_told_by_folder(launch, folder), **standing}, "tags": []}
+
+
+def _told_by_folder(launch: Launch, folder: RunFolder) -> dict[str, Any]:
     from db import RunRecord
 
-    status = read_status(folder.status) or RunStatus(status="crashed")
-    config = folder.config.read_text() if folder.config.exists() else "{}"
-    record = RunRecord(
-        id=launch.run_id,
-        kind=launch.kind,
-        name=launch.name,
-        created_at=launch.created_at,
-        parent_id=launch.parent_id,
-        replay_of=launch.replay_of,
-        folder=str(folder.path),
-        config=msgspec.json.encode(msgspec.json.decode(config)).decode(),
-        config_hash=launch.config_hash,
-        command=msgspec.json.encode(launch.argv).decode(),
-        model_name=launch.model_name,
-        data_fingerprint=launch.data_fingerprint,
-        host=status.host,
+    config = folder.config.read_bytes() if folder.config.exists() else b"{}"
+    return asdict(
+        RunRecord(
+            id=launch.run_id,
+            kind=launch.kind,
+            name=launch.name,
+            created_at=launch.created_at,
+            parent_id=launch.parent_id,
+            replay_of=launch.replay_of,
+            folder=str(folder.path),
+            config=msgspec.json.encode(msgspec.json.decode(config)).decode(),
+            config_hash=launch.config_hash,
+            command=msgspec.json.encode(launch.argv).decode(),
+            model_name=launch.model_name,
+            data_fingerprint=launch.data_fingerprint,
+        )
     )
-    import dataclasses
-
-    return dataclasses.replace(record, **_standing(status))
 
 
-def _standing(status: RunStatus) -> dict[str, object]:
+def _standing(status: RunStatus) -> dict[str, Any]:
     # A copy of a run that was going has no process behind it here.
     copied_alive = status.status in LIVE
     return {
@@ -195,4 +219,7 @@ def _standing(status: RunStatus) -> dict[str, object]:
         "ended_at": status.ended_at,
         "exit_code": status.exit_code,
         "message": "it was copied while it ran" if copied_alive else status.message,
+        "host": status.host,
+        "supervisor_pid": None,
+        "job_pid": None,
     }
