@@ -1,8 +1,12 @@
 """What all tests share: a state folder of their own, and the material beside the project."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before anything loads OpenMP: threads that spin while they wait starve tests that run beside them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 PROJECT = Path(__file__).resolve().parent.parent
 
