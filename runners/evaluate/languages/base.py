@@ -165,6 +165,22 @@ def reference_text(row: Mapping[str, Any], family: str) -> str:
     return "\n" + str(row["test"])
 
 
+_SIGXCPU = 24
+# The kernel's limit counts by clock ticks, the accounting by nanoseconds: they differ by a tenth.
+_NEARLY = 0.85
+
+
+def out_of_time(outcome: Outcome, limits: Limits) -> bool:
+    """True when a program that ended badly did so because its CPU time was used up.
+
+    SIGXCPU says so outright. A parent that reports its child's death (go, cargo), or a second
+    signal, only leaves the time that was spent.
+    """
+    if outcome.exit_code in {-_SIGXCPU, 128 + _SIGXCPU}:
+        return True
+    return outcome.exit_code != 0 and outcome.cpu_seconds >= _NEARLY * limits.cpu_seconds
+
+
 def settle(outcome: Outcome, limits: Limits, failed: Status) -> Judgement:
     """Judge a stage that has to end with status 0; ``failed`` names another end."""
     status: Status
@@ -172,7 +188,7 @@ def settle(outcome: Outcome, limits: Limits, failed: Status) -> Judgement:
         status = outcome.ended
     elif outcome.exit_code == 0:
         status = "passed"
-    elif outcome.cpu_seconds >= 0.95 * limits.cpu_seconds:
+    elif out_of_time(outcome, limits):
         status = "timeout"
     else:
         status = failed

@@ -12,10 +12,11 @@ from runners.evaluate.languages.base import (
     Missing,
     Source,
     Toolchain,
+    out_of_time,
     reference_text,
 )
 from runners.evaluate.languages.probe import first_line, in_system, shown_at
-from runners.evaluate.sandbox.base import Mount, Outcome, Program
+from runners.evaluate.sandbox.base import Limits, Mount, Outcome, Program
 from runners.evaluate.toolfolders import installed
 from runners.evaluate.verdicts import Status, quoted
 
@@ -72,7 +73,7 @@ class JavaScript:
             limits,
         )
         return Judgement(
-            status := _status(outcome, limits.cpu_seconds),
+            status := _status(outcome, limits),
             "" if status == "passed" else quoted(outcome.stderr, outcome.stdout) or status,
             outcome.cpu_seconds,
             outcome.memory_bytes,
@@ -83,10 +84,10 @@ class JavaScript:
         return None
 
 
-def _status(outcome: Outcome, cpu_limit: float) -> Status:
+def _status(outcome: Outcome, limits: Limits) -> Status:
     if outcome.ended != "exited":
         return outcome.ended
-    if outcome.exit_code != 0 and outcome.cpu_seconds >= 0.95 * cpu_limit:
+    if out_of_time(outcome, limits):
         return "timeout"
     if outcome.stdout_bytes + outcome.stderr_bytes == 0:
         return "passed"

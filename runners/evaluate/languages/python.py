@@ -16,7 +16,6 @@ from runners.evaluate.languages.base import (
     Bench,
     FastWay,
     Judgement,
-    Missing,
     Source,
     Toolchain,
     reference_text,
@@ -36,7 +35,6 @@ IMPORTS = (
     + "from typing import *\nfrom collections import *\n"
 )
 _SITE = "/opt/site"
-_INSTALL = "pip install mft-tui"
 
 
 class Python:
@@ -51,7 +49,7 @@ class Python:
             return candidate + "\n" + reference_text(row, family)
         return (IMPORTS + candidate).strip() + "\n" + reference_text(row, family)
 
-    def discover(self) -> Toolchain | Missing:
+    def discover(self) -> Toolchain:
         """This interpreter (the real one, not the environment's link) and numpy beside it."""
         base = Path(sys.base_prefix)
         inside, mounts = shown_at(base, "/opt/python")

@@ -34,9 +34,11 @@ _SYSTEM_FILES = ("/etc/alternatives", "/etc/ld.so.cache")
 _BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": WORK, "LANG": "C.UTF-8"}
 
 # Joins its groups and takes its limits before anything else of the sandbox exists; the loop eats
-# the group folders up to "--". ulimit -f counts blocks of 512 bytes in a POSIX shell.
+# the group folders up to "--". The soft CPU limit is reached first: its signal tells why. ulimit -f
+# counts blocks of 512 bytes in a POSIX shell.
 _DOORWAY = (
-    'ulimit -c 0; ulimit -t "$1"; ulimit -f "$2"; ulimit -n "$3"; shift 3; '
+    'ulimit -c 0; ulimit -S -t "$1"; ulimit -H -t "$(($1 + 2))"; '
+    'ulimit -f "$2"; ulimit -n "$3"; shift 3; '
     'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 125; shift; done; shift; '
     'exec "$@"'
 )
@@ -129,7 +131,7 @@ class BwrapSandbox:
         argv += [str(cpu), str(limits.disk_bytes // 512), str(limits.open_files)]
         argv += [str(folder) for folder in (cage.folders if cage else ())]
         argv += ["--", self._executable]
-        argv += _isolation(nested=program.nested)
+        argv += isolation(nested=program.nested)
         argv += _root(program, limits.disk_bytes)
         for folder in ("/dev", "/"):
             argv += ["--remount-ro", folder]
@@ -143,7 +145,7 @@ class BwrapSandbox:
         return argv, fds
 
 
-def _isolation(*, nested: bool) -> list[str]:
+def isolation(*, nested: bool) -> list[str]:
     argv = ["--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--clearenv"]
     argv += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--cap-drop", "ALL"]
     return argv if nested else [*argv, "--disable-userns"]

@@ -7,6 +7,8 @@ from runners.config.evaluate import EvaluateConfig
 from runners.errors import MissingInputError
 from runners.evaluate.sandbox.base import Limits, Program, Sandbox, SandboxError
 from runners.evaluate.sandbox.bwrap import BwrapSandbox
+from runners.evaluate.sandbox.direct import DirectSandbox
+from runners.evaluate.sandbox.docker import DockerSandbox, engine_or_error
 from runners.evaluate.sandbox.halt import Halt
 
 INSTALL_BWRAP = "apt-get install -y bubblewrap"
@@ -27,7 +29,14 @@ def make_sandbox(config: EvaluateConfig, halt: Halt | None = None) -> Callable[[
             fix=f"{INSTALL_BWRAP} (or --sandbox docker)",
         )
 
+    if config.sandbox == "docker":
+        engine_or_error()
+
     def make() -> Sandbox:
+        if config.sandbox == "docker":
+            return DockerSandbox(config.docker_image, halt=halt)
+        if config.sandbox == "none":
+            return DirectSandbox(consented=config.i_understand, halt=halt)
         return BwrapSandbox(halt=halt)
 
     _try(make)
