@@ -143,11 +143,11 @@ def _faults_of_turn(turn: object, where: str, shape: _Shape) -> list[Fault]:
 
 def _faults_of_order(turns: list[dict[str, Any]], shape: _Shape) -> list[Fault]:
     roles = [shape.roles[turn[shape.role]] for turn in turns]
-    faults = []
     if fault := fault_in_roles(roles):
-        faults.append(Fault(f"{shape.turns}[{fault[0]}].{shape.role}", fault[1]))
+        return [Fault(f"{shape.turns}[{fault[0]}].{shape.role}", fault[1])]
+    # Numbers follow roles, so a wrong order of roles would only be told twice.
     if shape.turns == "chat_rounds":
         numbers = [turn.get("chat_round_id") for turn in turns]
         if fault := fault_in_round_ids(roles, numbers):
-            faults.append(Fault(f"chat_rounds[{fault[0]}].chat_round_id", fault[1]))
-    return faults
+            return [Fault(f"chat_rounds[{fault[0]}].chat_round_id", fault[1])]
+    return []

@@ -149,7 +149,7 @@ def read_lines(part: ByteRange, batch_bytes: int = BATCH_BYTES) -> Iterator[list
             left = None if part.stop is None else part.stop - stream.tell()
             at_head = part.start == 0
             while left is None or left > 0:
-                lines = stream.readlines(batch_bytes if left is None else min(batch_bytes, left))
+                lines = _some_lines(stream, batch_bytes if left is None else min(batch_bytes, left))
                 if not lines:
                     break
                 if left is not None:
@@ -163,6 +163,12 @@ def read_lines(part: ByteRange, batch_bytes: int = BATCH_BYTES) -> Iterator[list
             where=str(part.file.path),
             fix="Compress it again, or fetch it again.",
         ) from error
+
+
+def _some_lines(stream: BinaryIO, size: int) -> list[bytes]:
+    """Whole lines up to the first that reaches ``size`` bytes."""
+    # readlines goes on until its hint is exceeded, and takes a hint of 0 for none.
+    return stream.readlines(size - 1) if size > 1 else list(filter(None, [stream.readline()]))
 
 
 def _opened(part: ByteRange) -> BinaryIO:

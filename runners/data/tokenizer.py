@@ -144,23 +144,24 @@ def plain_encoder(backend: tokenizers.Tokenizer) -> Encode:
     """Text to ids by ``tokenizers`` itself.
 
     Tokenizers of the SentencePiece kind put a space before every text they are given. A segment of
-    a conversation is the middle of a text, so there it is kept out by encoding behind a newline.
+    a conversation is the middle of a text, so there the space is kept out by encoding the segment
+    behind something whose ids are known.
     """
 
     def encode(text: str) -> list[int]:
         ids: list[int] = backend.encode(text, add_special_tokens=False).ids
         return ids
 
-    newline, letter = encode("\n"), encode("\nx")
-    if (
-        len(letter) <= 1
-        or letter[: len(newline)] != newline
-        or encode("x") == letter[len(newline) :]
-    ):
+    before = [(text, encode(text)) for text in ("\n", "x", "1", ".")]
+    if encode("\nx") == encode("\n") + encode("x"):
         return encode
 
-    def encode_behind_newline(text: str) -> list[int]:
-        ids = encode("\n" + text)
-        return ids[len(newline) :] if ids[: len(newline)] == newline else encode(text)
+    def encode_behind(text: str) -> list[int]:
+        for start, known in before:
+            ids = encode(start + text)
+            # What stands before must not have merged with the text.
+            if ids[: len(known)] == known:
+                return ids[len(known) :]
+        return encode(text)
 
-    return encode_behind_newline
+    return encode_behind
