@@ -51,6 +51,7 @@ class Database:
         immutable: bool = False,
         shared_memory: bool = True,
         foreign_keys: bool = True,
+        busy_timeout: float = BUSY_TIMEOUT_S,
         patience: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -58,7 +59,7 @@ class Database:
         self.path = path
         self.read_only = read_only
         self.journal_mode = "wal" if shared_memory else "delete"
-        self.busy_timeout = BUSY_TIMEOUT_S
+        self.busy_timeout = busy_timeout
         self._shared_memory = shared_memory
         self._foreign_keys = foreign_keys
         self._patience = patience
@@ -72,7 +73,7 @@ class Database:
             return sqlite3.connect(
                 uri,
                 uri=True,
-                timeout=BUSY_TIMEOUT_S,
+                timeout=busy_timeout,
                 isolation_level=None,
                 check_same_thread=False,
             )
@@ -84,7 +85,7 @@ class Database:
         event.listen(self.engine, "begin", _begin)
 
     def _prepare(self, connection: sqlite3.Connection, _record: object) -> None:
-        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+        connection.execute(f"PRAGMA busy_timeout = {int(self.busy_timeout * 1000)}")
         connection.execute(f"PRAGMA foreign_keys = {'ON' if self._foreign_keys else 'OFF'}")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
