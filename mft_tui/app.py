@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import work
+from textual import events, work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -83,6 +83,8 @@ class MftApp(App[int]):
         self._pulse = pulse
         self._version: object = None
         self._beats = 0
+        self._beating = False
+        self._trouble = ""
         for theme in THEMES:
             self.register_theme(theme)
         known = {theme.name for theme in THEMES}
@@ -108,16 +110,32 @@ class MftApp(App[int]):
 
     # The pulse: notice that something changed, and say so
 
-    @work(group="pulse", exclusive=True, exit_on_error=False)
-    async def _beat(self) -> None:
+    def _beat(self) -> None:
         self._beats += 1
-        version = self.tracker.version()
-        if version != self._version:
-            self._version = version
-            await self._see_live()
-            self.runs_changed.publish(None)
-        elif self.live and self._beats % 5 == 0:
-            await self._refresh_liveness()
+        # A beat that takes long (the first one imports the database) is not overtaken.
+        if not self._beating:
+            self._beating = True
+            self._notice()
+
+    @work(group="pulse", exit_on_error=False)
+    async def _notice(self) -> None:
+        from db.errors import StoreError
+
+        try:
+            version = self.tracker.version()
+            if version != self._version:
+                await self._see_live()
+                self._version = version
+                self.runs_changed.publish(None)
+            elif self.live and self._beats % 5 == 0:
+                await self._refresh_liveness()
+            self._trouble = ""
+        except StoreError as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self.notify(str(error), title="The store", severity="error", timeout=15)
+        finally:
+            self._beating = False
 
     async def _see_live(self) -> None:
         from db.records import RunQuery
@@ -232,8 +250,8 @@ class MftApp(App[int]):
                 )
         yield SystemCommand("Quit", "Leave the app; jobs go on unless asked", self.action_quit)
 
-    def on_resize(self) -> None:
-        small = self.size.width < LEAST_WIDTH or self.size.height < LEAST_HEIGHT
+    def on_resize(self, event: events.Resize) -> None:
+        small = event.size.width < LEAST_WIDTH or event.size.height < LEAST_HEIGHT
         shown = isinstance(self.screen, TooSmall)
         if small and not shown:
             self.push_screen(TooSmall())

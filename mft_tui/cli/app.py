@@ -1,5 +1,6 @@
 """``mft-tui`` without a command: the app."""
 
+import os
 import sys
 
 from mft_tui.cli.output import console
@@ -8,7 +9,8 @@ from runners.errors import ExitCode
 
 def run_app() -> int:
     """Start the app in this terminal; returns the exit status. Needs a terminal."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    in_browser = "TEXTUAL_DRIVER" in os.environ  # textual-serve talks to the app through pipes
+    if not in_browser and not (sys.stdin.isatty() and sys.stdout.isatty()):
         console.print(
             "mft-tui without a command is a terminal app, and this is no terminal.\n"
             "  Use one of its commands (mft-tui --help), or mft-tui serve for a browser."

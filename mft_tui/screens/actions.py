@@ -99,7 +99,7 @@ async def start_command(app: "MftApp", arguments: Sequence[str]) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as out:
             return subprocess.Popen(
-                [sys.executable, "-m", "mft_tui.cli.main", *arguments],
+                [sys.executable, "-m", "mft_tui", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -17,7 +17,7 @@ class HelpScreen(ModalScreen[None]):
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
     HelpScreen > VerticalScroll {
-        width: 76; max-width: 96%; height: auto; max-height: 92%; padding: 1 2;
+        width: 78; max-width: 98%; height: auto; max-height: 92%; padding: 0 1; scrollbar-size-vertical: 1;
         background: $panel; border: round $primary;
     }
     """
@@ -42,10 +42,13 @@ class HelpScreen(ModalScreen[None]):
         table.add_row(Text("keys", "bold"), Text(said.strip().splitlines()[0] if said else ""), "")
         table.add_row("", "", "")
         rows: dict[str, tuple[list[str], Binding]] = {}
-        for active in self._beneath.active_bindings.values():
+        found = list(self._beneath.active_bindings.values())
+        # The screen's own keys first, those of the focused widget and the app after them.
+        found.sort(key=lambda active: active.node is not self._beneath)
+        for active in found:
             binding = active.binding
-            if not binding.description or binding.system:
-                continue
+            if not binding.description or not binding.id:
+                continue  # what Textual itself brings: scrolling, focus
             keys = rows.setdefault(binding.description, ([], binding))[0]
             shown = self.app.get_key_display(binding)
             if shown not in keys:

@@ -62,6 +62,7 @@ class MonitorScreen(Screen[None]):
         self.run: RunRecord | None = None
         self._latest: dict[str, MetricPoint] = {}
         self._version: object = None
+        self._looking = False
         self._view = ""
         self._sampler: GpuSampler | None = None
         self._gpus: tuple[Gpu, ...] | None = None
@@ -145,17 +146,26 @@ class MonitorScreen(Screen[None]):
 
     # Looking
 
-    @work(group="look", exclusive=True, exit_on_error=False)
-    async def _look(self) -> None:
-        if self.run is None or not self.is_current:
-            return
+    def _look(self) -> None:
+        if self.run is not None and self.is_current and not self._looking:
+            self._looking = True
+            self._look_once()
+
+    @work(group="look", exit_on_error=False)
+    async def _look_once(self) -> None:
+        try:
+            await self._look_and_tell()
+        finally:
+            self._looking = False
+
+    async def _look_and_tell(self) -> None:
+        assert self.run is not None
         version = self._app.tracker.version()
         if version == self._version:
             if self.run.status in LIVE_STATUSES:
                 self._tell()
                 await self._show_pane()
             return
-        self._version = version
         run_id = self.run.id
         run, latest, notices = await self._app.tracker.ask(
             lambda store: (
@@ -166,6 +176,7 @@ class MonitorScreen(Screen[None]):
         )
         if run_id != self.run.id:
             return
+        self._version = version
         self.run, self._latest = run, latest
         self._tell()
         self._tell_events(notices)
@@ -193,7 +204,9 @@ class MonitorScreen(Screen[None]):
             share = (run.done or 0) / run.total
             unit = run.unit or run.stage
             words.append(f"{run.done or 0:,}/{run.total:,} {unit}  {bar(share, 10)} {share:.0%}")
-        if (left := remaining(row, now)) is not None:
+        told = self._latest.get("seconds_left")
+        left = told.value if told and run.status == "running" else remaining(row, now)
+        if left is not None:
             words.append(f"{span(left)} left")
         if run.attempt > 1:
             words.append(f"attempt {run.attempt}")
@@ -318,11 +331,12 @@ def run_facts(
         ("tokens/s", value("tokens_per_second", "tokens/s", "trained_tokens_per_second")),
         ("MFU", f"{mfu:.1%}" if mfu is not None else ""),
         ("elapsed", span(end - run.started_at) if run.started_at else ""),
-        ("grad norm", value("grad_norm", "gradient_norm")),
+        ("gradient norm", value("grad_norm", "gradient_norm")),
     ]
-    shown = {"lr", "learning_rate", "tokens_per_second", "mfu", "grad_norm", *losses[:1]}
+    shown = {"lr", "learning_rate", "tokens_per_second", "mfu", "grad_norm", "gradient_norm",
+             "seconds_left", *losses[:1]}
     for key, point in latest.items():
-        if key not in losses and key.rsplit("/", 1)[-1] not in shown and len(facts) < 16:
+        if "/" not in key and key not in losses and key not in shown and len(facts) < 16:
             facts.append((key.replace("_", " "), number(point.value)))
     return [*facts, stall, ("stage", run.stage), ("exit", str(run.exit_code or ""))]
 

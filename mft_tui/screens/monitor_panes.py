@@ -36,13 +36,16 @@ def train_losses(keys: list[str]) -> list[str]:
 
 
 def other_metrics(keys: list[str]) -> list[list[str]]:
-    """What the second chart can show, best first: validation losses together, then one by one."""
-    validation = sorted(k for k in keys if "loss" in k and _is_validation(k))
-    rest = [k for k in keys if k not in validation and k not in train_losses(keys)]
-    first = ("lr", "learning_rate", "tokens", "trained", "mfu", "grad")
-    order = {key: next((n for n, p in enumerate(first) if p in key), len(first)) for key in rest}
-    ranked = sorted(rest, key=lambda key: (order[key], key))
-    return ([validation] if validation else []) + [[key] for key in ranked]
+    """What the second chart can show, best first; keys of one kind, a task each, go together."""
+    losses = train_losses(keys)
+    groups: dict[str, list[str]] = {}
+    for key in sorted(keys):
+        if key not in losses:
+            kind = "validation" if _is_validation(key) and "loss" in key else key.split("/")[0]
+            groups.setdefault(kind, []).append(key)
+    first = ("validation", "learning_rate", "lr", "tokens_per_second", "mfu", "gradient")
+    order = {kind: next((n for n, p in enumerate(first) if kind.startswith(p)), 9) for kind in groups}
+    return [groups[kind][:8] for kind in sorted(groups, key=lambda kind: (order[kind], kind))]
 
 
 def _is_validation(key: str) -> bool:
@@ -92,7 +95,7 @@ class TrainPane(Vertical):
             lambda store: (_curves(store, run.id, losses), _curves(store, run.id, group))
         )
         self.query_one("#loss", MetricChart).show(curves[0], "loss")
-        title = "validation loss" if len(group) > 1 else group[0] if group else "no other metric"
+        title = _group_title(group)
         self.query_one("#second", MetricChart).show(curves[1], title)
 
     @work(group="turn", exclusive=True)
@@ -102,6 +105,14 @@ class TrainPane(Vertical):
             run = self._run
             latest = await self._app.tracker.ask(lambda store: store.latest_metrics(run.id))
             await self.show(run, latest)
+
+
+def _group_title(group: list[str]) -> str:
+    if not group:
+        return "no other metric"
+    if any(_is_validation(key) for key in group):
+        return "validation loss"
+    return group[0].split("/")[0].replace("_", " ")
 
 
 def _curves(store: "Store", run_id: str, keys: list[str]) -> list[Curve]:
@@ -202,12 +213,25 @@ class PlainPane(Static):
             text.append(f"{size(artifact.size)}\n")
             text.append(f"  {artifact.path}\n  sha256 {artifact.sha256}\n\n", "dim")
         for key, value in json.loads(run.summary or "{}").items():
-            shown = number(value) if isinstance(value, int | float) else str(value)
-            text.append(f"{key:<18}", "dim")
-            text.append(f"{shown}\n")
+            text.append(_summary_line(key, value))
         if not text:
             text.append("nothing has been written yet", "dim")
         self.update(text)
+
+
+def _summary_line(key: str, value: object) -> Text:
+    line = Text(f"{key:<18}", "dim")
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        for part in value:
+            ok = part.get("ok")
+            mark = "" if ok is None else "✓ " if ok else "✗ "
+            words = "  ".join(str(v) for k, v in part.items() if k != "ok")
+            line.append(f"\n  {mark}{words}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        line.append(number(value), "not dim")
+    else:
+        line.append(str(value), "not dim")
+    return line.append("\n")
 
 
 def pane_for(kind: str) -> TrainPane | TasksPane | PlainPane:

@@ -1,5 +1,6 @@
 """What is shown when the terminal has no room for the app."""
 
+from textual import events
 from textual.app import ComposeResult
 from textual.screen import ModalScreen
 from textual.widgets import Static
@@ -18,14 +19,8 @@ class TooSmall(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         yield Static()
 
-    def on_mount(self) -> None:
-        self.tell()
-
-    def on_resize(self) -> None:
-        self.tell()
-
-    def tell(self) -> None:
-        size = self.app.size
+    def on_resize(self, event: events.Resize) -> None:
+        size = event.size
         self.query_one(Static).update(
             f"mft-tui needs {LEAST_WIDTH}x{LEAST_HEIGHT}\nthis is {size.width}x{size.height}\n"
             "running jobs are not affected"

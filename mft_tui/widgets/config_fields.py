@@ -103,8 +103,13 @@ def shown(value: object) -> str:
 def typed(setting: Setting, text: str) -> object:
     """The value that a person means by a text; ``check`` says whether it fits."""
     stripped = text.strip()
-    if stripped.lower() in ("none", "null") or (not stripped and not setting.required):
-        return None if setting.default is None else ("" if setting.default == "" else None)
+    for choice in setting.choices:
+        if stripped == shown(choice):
+            return choice
+    if not stripped and isinstance(setting.default, str | list | dict):
+        return type(setting.default)()
+    if stripped.lower() in ("", "none", "null"):
+        return None
     if setting.is_flag and stripped.lower() in ("on", "yes", "off", "no"):
         return stripped.lower() in ("on", "yes")
     return settings_from_text([f"{setting.key}={stripped}"])[setting.key]

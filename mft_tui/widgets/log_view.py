@@ -115,12 +115,12 @@ class LogView(ScrollView, can_focus=True):
         Binding("pageup", "page(-1)", "Page up", show=False, id="log.page_up"),
         Binding("pagedown", "page(1)", "Page down", show=False, id="log.page_down"),
         Binding("home,g", "top", "Top", show=False, id="log.top"),
-        Binding("end,G,shift+g", "follow", "Follow", id="log.follow"),
+        Binding("end,G", "follow", "Follow", id="log.follow"),
         Binding("w", "wrap", "Wrap", id="log.wrap"),
         Binding("v", "mark", "Select", show=False, id="log.mark"),
         Binding("y", "copy", "Copy", show=False, id="log.copy"),
         Binding("n", "find(1)", "Next match", show=False, id="log.next"),
-        Binding("N,shift+n", "find(-1)", "Previous match", show=False, id="log.previous"),
+        Binding("N", "find(-1)", "Previous match", show=False, id="log.previous"),
     ]
 
     wrap: reactive[bool] = reactive(False)
@@ -333,7 +333,7 @@ class LogView(ScrollView, can_focus=True):
             self._look()
 
     def _release(self) -> None:
-        if self.following:
+        if self.following and self._rows:
             self._released_at = self._rows
             self.following = False
 

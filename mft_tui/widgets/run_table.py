@@ -62,7 +62,7 @@ class RunTable(ScrollView, can_focus=True):
         Binding("pageup", "page(-1)", "Page up", show=False, id="runs.page_up"),
         Binding("pagedown", "page(1)", "Page down", show=False, id="runs.page_down"),
         Binding("home,g", "edge(0)", "First", show=False, id="runs.first"),
-        Binding("end,G,shift+g", "edge(-1)", "Last", show=False, id="runs.last"),
+        Binding("end,G", "edge(-1)", "Last", show=False, id="runs.last"),
         Binding("space", "mark", "Mark", show=False, id="runs.mark"),
     ]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
+from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
@@ -85,18 +86,17 @@ class TaskRows(ScrollView, can_focus=True):
         row = self._rows[index]
         if index == self.cursor and self.has_focus:
             base = base + self.get_component_rich_style("tasks--cursor")
-            base = base.from_color(base.color, base.bgcolor) + base
         counts = f"{row.done:>4}/{row.total}"
         tail = ""
         if self._scored and row.pass_at_1 is not None:
             tail = f"  {row.passed:>4} passed  {row.pass_at_1:.3f}"
-        room = max(4, min(40, width - 28 - len(counts) - (25 if self._scored else 0)))
+        room = max(4, min(40, width - 30 - len(counts) - (25 if self._scored else 0)))
         complete = row.total > 0 and row.done >= row.total
         tone = "tasks--done" if complete else "tasks--bar"
-        ground = base.without_color.from_color(bgcolor=base.bgcolor)
+        ground = Style(bgcolor=base.bgcolor)
         colour = self.get_component_rich_style(tone)
         line = [
-            Segment(f" {row.task[:24]:<25}", base),
+            Segment(f" {row.task[:26]:<27}", base),
             Segment(bar(row.done / row.total if row.total else 0, room), colour + ground),
             Segment(f" {counts}", self.get_component_rich_style("tasks--muted") + ground),
             Segment(tail, base),

@@ -50,6 +50,7 @@ class WizardScreen(Screen[None]):
     def __init__(self, name: str | None = None) -> None:
         super().__init__()
         self._wanted = name
+        self.draft = Draft("draft")
 
     @property
     def mft(self) -> "MftApp":
@@ -66,7 +67,6 @@ class WizardScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.drafts = Drafts(self.mft.state.root / "drafts")
-        self.draft = Draft("draft")
         self._open(self._wanted)
 
     # The draft
@@ -179,7 +179,7 @@ class WizardScreen(Screen[None]):
         await self.app.push_screen(MonitorScreen([run_id]))
 
     def on_screen_resume(self) -> None:
-        if hasattr(self, "draft") and (page := self.page) is not None:
+        if (page := self.page) is not None:
             page.enter()
 
     def action_watch(self) -> None:
