@@ -122,15 +122,15 @@ def _print_delta(delta: "RunDelta") -> None:
             else f"differs from step {metric.first_difference} on, last value "
             f"{metric.original} became {metric.replay}"
         )
-        data.print(f"  {metric.key}: {where}", markup=False)
+        data.print(f"  {metric.key}: {where}", markup=False, soft_wrap=True)
     for score in delta.scores:
         data.print(f"  {score.task}: pass@1 {score.original} and {score.replay}", markup=False)
     for flip in delta.flipped:
-        data.print(f"  flipped: {flip}", markup=False)
+        data.print(f"  flipped: {flip}", markup=False, soft_wrap=True)
     for file in delta.files:
         data.print(f"  {file.kind} {file.path}: {file.standing}", markup=False, soft_wrap=True)
     for problem in delta.problems:
-        data.print(f"  OUTSIDE TOLERANCE {problem}", markup=False)
+        data.print(f"  OUTSIDE TOLERANCE {problem}", markup=False, soft_wrap=True)
 
 
 def _print_plan(plan: "Plan") -> None:
@@ -144,7 +144,9 @@ def _print_plan(plan: "Plan") -> None:
                     markup=False,
                     soft_wrap=True,
                 )
-    console.print(f"Grade {plan.grade}: {_WHAT_A_GRADE_MEANS[plan.grade]}", markup=False)
+    console.print(
+        f"Grade {plan.grade}: {_WHAT_A_GRADE_MEANS[plan.grade]}", markup=False, soft_wrap=True
+    )
 
 
 def _plain_plan(plan: "Plan") -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mft_tui.cli.output import console, data, print_json
+from mft_tui.cli.output import console, print_json
+from mft_tui.cli.tables import print_table
 from mft_tui.cli.watch import RunId
 
 if TYPE_CHECKING:
@@ -167,8 +168,7 @@ def _print_table(page: "Page", columns: tuple[str, ...]) -> None:
         table.add_column(column, no_wrap=column not in {"name", "tags"}, overflow="fold")
     for row in page.rows:
         table.add_row(*(cell(row, column) for column in columns), style=_style(row))
-    # Without a terminal there is no width to keep to, and folded cells cannot be searched.
-    data.print(table, width=None if data.is_terminal else 240)
+    print_table(table)
     if page.total > len(page.rows):
         first = page.offset + 1
         console.print(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from mft_tui.cli.output import data
+from mft_tui.cli.tables import print_table
 
 if TYPE_CHECKING:
     from db.comparison import Comparison, Flips
@@ -76,7 +77,7 @@ def _table(title: str, comparison: "Comparison", rows: Sequence[Any], shown: Any
         table.add_column(f"{run.id} {run.name}", overflow="fold")
     for key, values in rows:
         table.add_row(key, *(shown(value) for value in values))
-    data.print(table, width=None if data.is_terminal else 240)
+    print_table(table)
     data.print()
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mft_tui.cli.following import shown_seconds
 from mft_tui.cli.output import data
+from mft_tui.cli.tables import print_table
 from runners.lifecycle.folders import RunFolder
 from runners.lifecycle.liveness import shown_status
 from runners.lifecycle.processes import Machine
@@ -182,7 +183,7 @@ def _print_metrics(store: "Store", run: "RunRecord") -> None:
             sparkline(series),
         )
     data.print()
-    data.print(table)
+    print_table(table)
 
 
 def sparkline(series: "Series", width: int = _SPARK_POINTS) -> str:
@@ -212,7 +213,7 @@ def _print_scores(store: "Store", run: "RunRecord") -> None:
     average = sum(score.pass_at_1 for score in scores) / len(scores)
     table.add_row(f"average of {len(scores)}", "", f"{average:.4f}")
     data.print()
-    data.print(table)
+    print_table(table)
 
 
 def _print_artifacts(store: "Store", run: "RunRecord") -> None:
