@@ -1,6 +1,5 @@
 """``mft-tui doctor``: what works on this machine, what is missing, and the line that brings it."""
 
-import importlib
 import os
 import re
 import shutil
@@ -338,17 +337,11 @@ def _gib(size: int) -> str:
 
 def sandbox_checks() -> Iterator[Check]:
     """The sandbox's own list of behaviours, each tried for real; tells how far it is on stderr."""
-    try:
-        selfcheck = importlib.import_module("runners.evaluate.selfcheck")
-    except ModuleNotFoundError:
-        yield Check("sandbox", "self-check", "note", "this build has none")
-        return
-    with console.status("trying the sandbox…"):
-        for result in selfcheck.run():
-            yield Check(
-                "sandbox",
-                result.name,
-                "works" if result.ok else "broken",
-                result.detail,
-                None if result.ok else result.fix,
-            )
+    from runners.evaluate import selfcheck
+
+    with console.status("trying the sandbox, a few seconds…"):
+        results = selfcheck.run()
+    for result in results:
+        state: State = "works" if result.ok else "broken"
+        seen = " ".join(result.detail.split())
+        yield Check("sandbox", result.name, state, seen, result.fix or None)

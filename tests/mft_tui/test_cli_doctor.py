@@ -188,6 +188,16 @@ def test_slow_checks_run_only_when_asked_for() -> None:
     assert ran == [True]
 
 
+@pytest.mark.slow
+def test_the_sandbox_is_tried_for_real_unless_it_is_left_out() -> None:
+    told = mft("doctor", "--json")
+    assert told.returncode == 0, told.stderr
+    tried = [check for check in json.loads(told.stdout)["checks"] if check["area"] == "sandbox"]
+    assert tried
+    assert all("\n" not in check["detail"] for check in tried)
+    assert all(check["fix"] for check in tried if check["state"] == "broken")
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     model = tmp_path / "model"
