@@ -7,7 +7,7 @@ could differ between ranks is taken on sums over all ranks, so that all take the
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, Literal
 
@@ -19,10 +19,12 @@ from runners.config import TrainConfig
 from runners.data.ordering import Indices
 from runners.data.plan import StepPlan
 from runners.errors import JobFailedError
+from runners.lifecycle.events import Level
 from runners.train.batching import Batcher
 from runners.train.checkpoint import CheckpointFolder, RandomState
 from runners.train.coba import CoBa
 from runners.train.engine import Engine
+from runners.train.memory import cut_smaller, is_out_of_memory, out_of_memory
 from runners.train.order import DataOrder
 from runners.train.schedule import Schedule
 from runners.train.sinks import Sink
@@ -53,6 +55,8 @@ class Training:
     coba_samples: Indices = field(default_factory=lambda: np.empty(0, np.int64))
     fixed: NDArray[np.float64] | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
+    model_config: Mapping[str, Any] = field(default_factory=dict)
+    notice: Callable[[Level, str], None] = lambda _level, _text: None
     measures: Callable[[Interval], Mapping[str, float]] = lambda _: {}
     clock: Callable[[], float] = time.monotonic
     norm: float = float("nan")
@@ -90,7 +94,13 @@ def run(training: Training) -> End:
     training.module.train()
     for plan in training.order:
         began = training.clock()
-        totals, weights = _step(training, plan)
+        try:
+            totals, weights = _step(training, plan)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            _make_room(training, error)
+            continue
         training.interval.add(totals, weights.task_tokens.tolist(), training.clock() - began)
         _after_step(training)
         if totals.stopping and training.done < training.order.total:
@@ -125,6 +135,28 @@ def _step(training: Training, plan: StepPlan) -> tuple[StepTotals, StepWeights]:
         _nonfinite(training, totals)
     training.norm = norm
     return totals, weights
+
+
+def _make_room(training: Training, error: BaseException) -> None:
+    """Cut the step smaller and do it again, or say what would help.
+
+    Only with one rank: others would be waiting inside a collective for the rank that ran out.
+    """
+    failed = training.done
+    smaller = cut_smaller(training.order.spread)
+    if not training.config.auto_batch_size or smaller is None or training.engine.ranks > 1:
+        raise out_of_memory(training.config, training.model_config, failed) from error
+    training.engine.step(0.0, usable=False)
+    if training.engine.device.type == "cuda":
+        torch.cuda.empty_cache()
+    training.order.take_back()
+    training.order.respread(smaller)
+    training.schedule = replace(training.schedule, total=training.order.total)
+    training.notice(
+        "warning",
+        f"step {failed} ran out of memory: going on with {smaller.micro_batch} rows a micro-batch "
+        f"and {smaller.accumulation} micro-batches a step, the same global batch",
+    )
 
 
 def _nonfinite(training: Training, totals: StepTotals) -> None:

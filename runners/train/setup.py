@@ -144,6 +144,8 @@ class Setup:
             stopping=lambda: self.job.stopping,
             valid=first_of_each(self.cache, split.valid, config.max_eval_samples),
             identity=self.identity,
+            model_config=self.model_config,
+            notice=self.job.events.notice,
             measures=self._measures,
         )
         if config.weighted_loss_mode == "fixed":

@@ -1,0 +1,88 @@
+"""The launch line and the DeepSpeed settings say what the config says."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runners.config import TrainConfig
+from runners.config.launch_line import accelerate_argv, deepspeed_settings, layout, shown
+
+CPU = SimpleNamespace(usable=(), bf16=False)
+TWO_GPUS = SimpleNamespace(usable=("a", "b"), bf16=True)
+RUN = Path("/runs/1")
+
+
+def config(**settings: Any) -> TrainConfig:
+    return TrainConfig(data_paths=["/d"], pretrained_model_path="/m", **settings)
+
+
+def test_a_cpu_gets_plain_accelerate_in_float32() -> None:
+    argv, environment = accelerate_argv(config(), RUN, CPU, python="python")
+    assert argv[:3] == ["python", "-m", "accelerate.commands.launch"]
+    assert "--use_deepspeed" not in argv
+    assert "--cpu" in argv
+    assert argv[-3:] == ["-m", "runners.train", "/runs/1"]
+    assert argv[argv.index("--mixed_precision") + 1] == "no"
+    assert environment["ACCELERATE_USE_CPU"] == "true"
+
+
+def test_gpus_get_deepspeed_in_bf16_one_rank_each() -> None:
+    argv, environment = accelerate_argv(config(), RUN, TWO_GPUS)
+    assert argv[argv.index("--num_processes") + 1] == "2"
+    assert argv[argv.index("--zero_stage") + 1] == "2"
+    assert argv[argv.index("--mixed_precision") + 1] == "bf16"
+    assert "ACCELERATE_USE_CPU" not in environment
+
+
+def test_deepspeed_on_a_cpu_when_asked_for() -> None:
+    argv, environment = accelerate_argv(config(deepspeed="on", num_processes=2), RUN, CPU)
+    assert "--use_deepspeed" in argv
+    assert environment["DS_ACCELERATOR"] == "cpu"
+
+
+def test_zero_stage_0_is_plain_data_parallelism() -> None:
+    argv, _ = accelerate_argv(config(zero_stage=0), RUN, TWO_GPUS)
+    assert "--use_deepspeed" not in argv
+    assert "--multi_gpu" in argv
+
+
+def test_chosen_gpus_are_the_only_ones_seen() -> None:
+    argv, environment = accelerate_argv(config(gpu_ids=["1"]), RUN, TWO_GPUS)
+    assert environment["CUDA_VISIBLE_DEVICES"] == "1"
+    assert argv[argv.index("--num_processes") + 1] == "1"
+
+
+def test_several_machines_name_their_first() -> None:
+    many = config(num_machines=2, machine_rank=1, main_process_ip="10.0.0.1", num_processes=8)
+    argv, _ = accelerate_argv(many, RUN, TWO_GPUS)
+    assert argv[argv.index("--num_processes") + 1] == "16"
+    assert argv[argv.index("--machine_rank") + 1] == "1"
+    assert argv[argv.index("--main_process_ip") + 1] == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "hardware", "got"),
+    [("auto", CPU, "no"), ("auto", TWO_GPUS, "bf16"), ("fp16", TWO_GPUS, "fp16")],
+)
+def test_auto_precision_is_decided_by_the_hardware(asked: str, hardware: Any, got: str) -> None:
+    assert layout(config(mixed_precision=asked), hardware).precision == got
+
+
+def test_an_old_gpu_gets_fp16() -> None:
+    assert layout(config(), SimpleNamespace(usable=("old",), bf16=False)).precision == "fp16"
+
+
+def test_offload_and_stage_reach_deepspeed() -> None:
+    asked = config(zero_stage=3, offload_optimizer="cpu", offload_param="cpu", deepspeed="on")
+    settings = deepspeed_settings(asked, "bf16", ranks=4)
+    zero = settings["zero_optimization"]
+    assert zero["stage"] == 3
+    assert zero["offload_optimizer"]["device"] == zero["offload_param"]["device"] == "cpu"
+    assert settings["bf16"] == {"enabled": True}
+    assert settings["train_batch_size"] == 4
+
+
+def test_the_shown_line_can_be_pasted() -> None:
+    assert shown(["a b", "c"], {"K": "x y"}) == "K='x y' 'a b' c"

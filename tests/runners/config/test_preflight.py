@@ -1,0 +1,106 @@
+"""What cannot work is refused before anything is launched, each with its own sentence."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models
+
+from runners.config import TrainConfig
+from runners.config.preflight import check_train, require_trainable
+from runners.errors import MissingInputError, UsageError
+
+CPU = SimpleNamespace(usable=(), bf16=False)
+ONE_GPU = SimpleNamespace(usable=("gpu",), bf16=True)
+LLAMA = {"model_type": "llama", "vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    (folder / "model.safetensors").write_bytes(b"")
+    words = {f"w{i}": i for i in range(10)}
+    Tokenizer(models.WordLevel(words, "w0")).save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def config(model: Path | str, **settings: Any) -> TrainConfig:
+    values = {"data_paths": ["/"], "pretrained_model_path": str(model), **settings}
+    return TrainConfig(**values)
+
+
+def test_a_good_config_has_nothing_against_it(model: Path) -> None:
+    assert check_train(config(model), CPU) == []
+
+
+def test_a_hub_name_is_left_to_the_job() -> None:
+    assert check_train(config("org/model"), CPU) == []
+
+
+def test_a_missing_folder_a_missing_config_and_missing_weights(model: Path) -> None:
+    with pytest.raises(MissingInputError, match="no such model folder"):
+        require_trainable(config(model / "nowhere"), CPU)
+    (model / "model.safetensors").unlink()
+    with pytest.raises(MissingInputError, match="no weights"):
+        require_trainable(config(model), CPU)
+    (model / "config.json").unlink()
+    with pytest.raises(MissingInputError, match=r"no config\.json"):
+        require_trainable(config(model), CPU)
+
+
+def test_a_tokenizer_larger_than_the_embedding(model: Path) -> None:
+    (model / "config.json").write_text(json.dumps({**LLAMA, "vocab_size": 9}))
+    with pytest.raises(UsageError, match="10 tokens, the model's embedding 9 rows"):
+        require_trainable(config(model), CPU)
+
+
+def test_an_unknown_architecture_and_one_that_is_not_what_was_said(model: Path) -> None:
+    with pytest.raises(UsageError, match="model_type=qwen2 was asked for"):
+        require_trainable(config(model, model_type="qwen2"), CPU)
+    assert check_train(config(model, model_type="code_llama"), CPU) == []
+    (model / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UsageError, match="bert"):
+        require_trainable(config(model), CPU)
+
+
+def test_more_ranks_than_gpus(model: Path) -> None:
+    with pytest.raises(UsageError, match="2 ranks were asked for, and there are 1 GPUs"):
+        require_trainable(config(model, num_processes=2), ONE_GPU)
+    assert check_train(config(model, num_processes=2), CPU) == []
+
+
+def test_gpus_by_name_where_there_are_none(model: Path) -> None:
+    with pytest.raises(UsageError, match="no GPU can be used"):
+        require_trainable(config(model, gpu_ids=["0"]), CPU)
+
+
+def test_quantized_weights_cannot_be_sharded(model: Path) -> None:
+    asked = config(model, peft_type="qlora", zero_stage=3, deepspeed="on")
+    with pytest.raises(UsageError, match="ZeRO-3 cannot shard"):
+        require_trainable(asked, CPU)
+
+
+def test_a_checkpoint_of_another_model_or_method(model: Path, tmp_path: Path) -> None:
+    step = tmp_path / "run" / "checkpoints" / "step-00000004"
+    step.mkdir(parents=True)
+    asked = config(model, resume_from_checkpoint=tmp_path / "run")
+    with pytest.raises(MissingInputError, match="no whole checkpoint"):
+        require_trainable(asked, CPU)
+    state = {"format": 1, "method": "lora", "base": "other", "base_dimensions": LLAMA}
+    (step / "state.json").write_text(json.dumps(state))
+    assert check_train(asked, CPU) == []
+    state["base_dimensions"] = {**LLAMA, "hidden_size": 16}
+    (step / "state.json").write_text(json.dumps(state))
+    with pytest.raises(UsageError, match="another model"):
+        require_trainable(asked, CPU)
+    with pytest.raises(UsageError, match="peft_type=lora"):
+        require_trainable(config(model, peft_type="full", resume_from_checkpoint=step), CPU)
+
+
+def test_everything_wrong_is_told_at_once(model: Path) -> None:
+    asked = config(model / "nowhere", data_paths=["/nowhere"], num_processes=9)
+    assert len(check_train(asked, ONE_GPU)) == 3
