@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runners.lifecycle.folders import RunFolder
-from runners.lifecycle.ingest import ingest_batch
+from runners.lifecycle.ingest import BATCH, ingest_batch
 from runners.lifecycle.processes import Machine, ProcessId
 
 if TYPE_CHECKING:
@@ -119,17 +119,20 @@ class Recorder:
                 self._wake.clear()
 
     def _write(self, store: "Store", writer: "RunWriter") -> bool:
-        """One round; True when there may be more to write at once."""
+        """One round; True when events came, so that more may be there already.
+
+        The changes are counted first: what the log held when they were made is in the batch, unless
+        the batch is full. To wait for a silent log instead would be to wait for a busy job's end.
+        """
         pending = len(self._changes)
         taken = ingest_batch(writer, self._folder)
-        if taken:
-            return True
-        for _ in range(pending):
-            self._apply(store, self._changes[0])
-            self._changes.popleft()
+        if taken < BATCH:
+            for _ in range(pending):
+                self._apply(store, self._changes[0])
+                self._changes.popleft()
         if self._clock() - self._last_heartbeat >= HEARTBEAT_SECONDS:
             self._beat(store)
-        return False
+        return taken > 0
 
     def _apply(self, store: "Store", change: Change) -> None:
         store.transition(self._folder.run_id, change.to, expected=change.expected, **change.fields)
