@@ -21,14 +21,14 @@ def stop_rule(task: str, eos: Sequence[str] = (EOS,)) -> StopRule:
     return benchmark_of(task).stop_rule(get_task(task), eos)
 
 
-def cut_at_stop(question: Question, completion: str, *, eos: Sequence[str] = (EOS,)) -> str:
+def cut_at_stop(task: str, completion: str, *, eos: Sequence[str] = (EOS,)) -> str:
     """A completion whose engine did not stop it, cut where ours would have stopped.
 
     Only where text after the stop changes the result; elsewhere the completion comes back whole.
     """
-    if not benchmark_of(question.task).cuts_after_stop(get_task(question.task)):
+    if not benchmark_of(task).cuts_after_stop(get_task(task)):
         return completion
-    return completion[: first_stop(stop_rule(question.task, eos), completion)]
+    return completion[: first_stop(stop_rule(task, eos), completion)]
 
 
 def postprocess(

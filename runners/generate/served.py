@@ -13,14 +13,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any
 
 import msgspec
 
-from runners.benchmarks.postprocess import EOS
-from runners.benchmarks.stopping import StopChecker, first_stop, reason
+from runners.benchmarks.postprocess import EOS, cut_at_stop
+from runners.benchmarks.stopping import StopChecker, reason
 from runners.config import GenerateConfig
 from runners.errors import JobFailedError, UsageError
 from runners.generate.decoding import Decoding
@@ -52,8 +52,11 @@ class Server:
 class ServedEngine:
     """Keeps ``concurrency`` requests in flight; see the module."""
 
-    def __init__(self, server: Server, decoding: Decoding, concurrency: int) -> None:
+    def __init__(
+        self, server: Server, decoding: Decoding, concurrency: int, tokenizer: Any = None
+    ) -> None:
         self._server = server
+        self._tokenizer = tokenizer
         self._decoding = decoding
         self._concurrency = concurrency
         self.eos = decoding.eos
@@ -69,11 +72,21 @@ class ServedEngine:
             key=os.environ.get(config.api_key_variable),
             timeout=config.request_timeout,
         )
-        return cls(server, Decoding.of(config, config.eos_token or EOS), config.concurrency)
+        decoding = Decoding.of(config, config.eos_token or EOS)
+        if config.model is None:
+            return cls(server, decoding, config.concurrency)
+        from runners.generate.loading import end_token, load_tokenizer
+
+        tokenizer = load_tokenizer(config)
+        eos, _ = end_token(tokenizer, config.eos_token)
+        return cls(server, replace(decoding, eos=eos), config.concurrency, tokenizer)
 
     def prepared(self, requests: list[Request]) -> list[Request]:
-        """As they are; see ``Engine``."""
-        return requests
+        """With tokens where the tokenizer is known, to count what room they leave."""
+        if self._tokenizer is None:
+            return requests
+        encoded = self._tokenizer([request.text for request in requests])["input_ids"]
+        return [replace(r, ids=tuple(ids)) for r, ids in zip(requests, encoded, strict=True)]
 
     def complete(self, pool: Pool) -> Iterator[Completion]:
         """Answer the pool; see ``Engine``.
@@ -160,7 +173,7 @@ class ServedEngine:
             raise GarbledAnswerError("the answer broke off without a finish reason")
         if finish == "rule" and rule is not None:
             # A server may send several tokens at once; what lies past the stop was never wanted.
-            text = text[: first_stop(rule, text)]
+            text = cut_at_stop(request.task, text, eos=(self._decoding.eos,))
         return Completion(
             task=request.task,
             index=request.index,
@@ -195,7 +208,7 @@ class ServedEngine:
         )
 
     def _room(self, request: Request) -> int:
-        """Tokens that the answer may have; the server alone knows how long the prompt is."""
+        """Tokens that the answer may have: all of the limit where only the server can count."""
         return max(1, self._decoding.max_length - len(request.ids))
 
     def _refused(self, error: urllib.error.HTTPError) -> JobFailedError:
