@@ -48,7 +48,7 @@ def build(
         for part in byte_ranges(file, RANGE_BYTES)
     ]
     todo = [TokenizeTask(part, formats[tasks[task_id].name].name) for task_id, part in work]
-    setup = TokenizeSetup(tokenizer.path, system_prompt, fast)
+    setup = TokenizeSetup(tokenizer.path, tokenizer.markers, system_prompt, fast)
     total = sum(part.size for _, part in work)
     lengths: list[np.ndarray] = []
     trained: list[np.ndarray] = []
@@ -92,11 +92,11 @@ def agrees_on_sample(
     tokenizer: ChatTokenizer, tasks: list[TaskFolder], formats: dict[str, Format]
 ) -> bool:
     """True if there is a fast encoder and its ids are the tokenizer's on a sample of the data."""
-    fast = fast_encoder(tokenizer)
+    fast = fast_encoder(tokenizer.path, tokenizer.encode)
     if fast is None:
         return False
     texts = [text for task in tasks for text in _sample_texts(task, formats[task.name])]
-    return disagreement(tokenizer, fast, texts) is None
+    return disagreement(tokenizer.encode, fast, texts) is None
 
 
 def _sample_texts(task: TaskFolder, form: Format) -> Iterator[str]:

@@ -11,7 +11,7 @@ predict it from.
 from collections.abc import Sequence
 
 from runners.data.records import Role, Turn
-from runners.data.tokenizer import ChatTokenizer, Encode
+from runners.data.tokenizer import ChatTokenizer, Encode, Markers
 
 TEMPLATE = "chatml-1"
 """Names the template and the rules of its mask; part of every cache's key."""
@@ -26,17 +26,22 @@ class ChatMLEncoder:
     """Encodes conversations and texts with one tokenizer.
 
     ``system_prompt`` is given to conversations that have no system message of their own.
-    ``encode`` replaces the tokenizer's own encoder by a faster one with the same ids.
+    ``encode`` replaces the tokenizer's own encoder by a faster one with the same ids; then its
+    ``Markers`` are enough, and the tokenizer itself need not be loaded.
     """
 
     def __init__(
         self,
-        tokenizer: ChatTokenizer,
+        tokenizer: ChatTokenizer | Markers,
         *,
         system_prompt: str | None = None,
         encode: Encode | None = None,
     ) -> None:
-        self._encode = encode or tokenizer.encode
+        if encode is None:
+            if isinstance(tokenizer, Markers):
+                raise TypeError("markers alone cannot encode: give encode as well")
+            encode = tokenizer.encode
+        self._encode = encode
         self._im_end = tokenizer.im_end
         self._end_of_text = tokenizer.end_of_text
         self._newline = self._encode("\n")

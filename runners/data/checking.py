@@ -18,11 +18,11 @@ import numpy.typing as npt
 from runners.data.chatml import ChatMLEncoder
 from runners.data.decoding import SEPARATOR, Decoded, LineDecoder
 from runners.data.diagnose import Fault
-from runners.data.fast_bpe import fast_encoder
 from runners.data.leakage import LeakIndex
 from runners.data.records import Format, Text, get_format
 from runners.data.sources import ByteRange, read_lines
-from runners.data.tokenizer import load_tokenizer
+from runners.data.tokenizer import Markers
+from runners.data.tokenizing import worker_encoder
 
 ERRORS_KEPT = 100
 """Errors of a file that are shown; all of them are counted."""
@@ -45,6 +45,7 @@ class CheckSetup:
     """
 
     tokenizer: Path | None
+    markers: Markers | None
     fast: bool
     system_prompt: str | None
     seq_length: int
@@ -104,10 +105,8 @@ class PartReport:
 def worker(setup: CheckSetup) -> Callable[[CheckTask], PartReport]:
     """Load what is shared once; the callable given back checks a range."""
     encoder = None
-    if setup.tokenizer is not None:
-        tokenizer = load_tokenizer(setup.tokenizer)
-        fast = fast_encoder(tokenizer) if setup.fast else None
-        encoder = ChatMLEncoder(tokenizer, system_prompt=setup.system_prompt, encode=fast)
+    if setup.tokenizer is not None and setup.markers is not None:
+        encoder = worker_encoder(setup.tokenizer, setup.markers, setup.system_prompt, setup.fast)
     return lambda task: _RangeCheck(task, setup, encoder).run()
 
 

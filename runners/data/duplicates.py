@@ -1,56 +1,64 @@
 """Records whose content occurs more than once, found by sorting 64-bit hashes.
 
-Eight bytes a record are held, whatever the records hold. With a hundred million records, the chance
-that any two different ones are taken for one is about three in ten thousand.
+Eight bytes a record are held, whatever the records hold, and a few times that while sorting. With a
+hundred million records, the chance that any two different ones are taken for one is about three in
+ten thousand.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-Place = tuple[int, int]
-"""(task, record)."""
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Records that repeat an earlier one: ``records`` rising, and ``firsts``, what each repeats.
+
+    Records are numbered through all tasks.
+    """
+
+    records: Indices
+    firsts: Indices
+
+    def __len__(self) -> int:
+        return len(self.records)
 
 
 def find_duplicates(
     hashes: Sequence[npt.NDArray[np.int64]],
-) -> tuple[list[list[tuple[int, int]]], list[tuple[Place, Place]]]:
+) -> tuple[list[Repeats], Repeats]:
     """Repeats within each task, and across tasks.
 
-    ``hashes`` holds one int64 array a task. Within a task: (record, first record with the same
-    content), every record but the first. Across tasks: the first record of a content in a task
-    that an earlier task has too, and its first place there.
+    ``hashes`` holds one int64 array a task. Within a task every record but the first of a content
+    counts; across tasks only the first of a content in a task that an earlier task has too.
     """
-    within = [_repeats(task) for task in hashes]
-    sizes = [len(task) for task in hashes]
-    tasks = np.repeat(np.arange(len(hashes)), sizes)
-    records = np.arange(sum(sizes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    firsts = np.ones(len(tasks), bool)
-    offset = 0
-    for task, repeats in zip(hashes, within, strict=True):
-        firsts[[offset + record for record, _ in repeats]] = False
-        offset += len(task)
-    chosen = np.flatnonzero(firsts)
-    everything = np.concatenate(list(hashes)) if hashes else np.zeros(0, np.int64)
-    across = [
-        (
-            (int(tasks[chosen[i]]), int(records[chosen[i]])),
-            (int(tasks[chosen[j]]), int(records[chosen[j]])),
-        )
-        for i, j in _repeats(everything[chosen])
-    ]
-    return within, across
+    within = []
+    kept = []
+    before = 0
+    for task in hashes:
+        repeats = _repeats(task, np.arange(before, before + len(task)))
+        within.append(repeats)
+        first_here = np.ones(len(task), bool)
+        first_here[repeats.records - before] = False
+        kept.append(before + np.flatnonzero(first_here))
+        before += len(task)
+    if not kept:
+        return [], _repeats(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    numbers = np.concatenate(kept)
+    return within, _repeats(np.concatenate(list(hashes))[numbers], numbers)
 
 
-def _repeats(hashes: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    """(index, first index with the same hash) of each repeat, by index."""
-    if len(hashes) < 2:
-        return []
+def _repeats(hashes: npt.NDArray[np.int64], numbers: Indices) -> Repeats:
+    """The repeats among ``hashes``; ``numbers`` are the records they belong to, rising."""
     order = np.argsort(hashes, kind="stable")
     ranked = hashes[order]
-    begins = np.concatenate([[True], ranked[1:] != ranked[:-1]])
-    group_first = order[np.flatnonzero(begins)][np.cumsum(begins) - 1]
-    repeated = ~begins
-    pairs = zip(order[repeated].tolist(), group_first[repeated].tolist(), strict=True)
-    return sorted(pairs)
+    begins = np.ones(len(ranked), bool)
+    begins[1:] = ranked[1:] != ranked[:-1]
+    first = order[np.flatnonzero(begins)][np.cumsum(begins) - 1]
+    again = np.flatnonzero(~begins)
+    by_record = again[np.argsort(order[again])]
+    return Repeats(numbers[order[by_record]], numbers[first[by_record]])

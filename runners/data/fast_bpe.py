@@ -11,12 +11,13 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import tiktoken
 
-from runners.data.tokenizer import ChatTokenizer, Encode
+from runners.data.tokenizer import Encode, load_tokenizer
 
 # What ByteLevel splits by when it splits by itself; tokenizer.json names it only by a flag.
 _BYTE_LEVEL_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -48,14 +49,30 @@ class _TokenizerJson(msgspec.Struct):
     added_tokens: list[_AddedToken] = []
 
 
-def fast_encoder(tokenizer: ChatTokenizer) -> Encode | None:
-    """A tiktoken encoder for the tokenizer, or None where tiktoken cannot express it.
+def lazy_encoder(path: Path) -> Encode:
+    """The tokenizer's own encoder, loaded when the first text is delicate enough to need it.
+
+    Loading takes a second and a hundred megabytes, in every worker, and most never need it.
+    """
+
+    @lru_cache(maxsize=1)
+    def loaded() -> Encode:
+        return load_tokenizer(path).encode
+
+    def encode(text: str) -> list[int]:
+        return loaded()(text)
+
+    return encode
+
+
+def fast_encoder(path: Path, slow: Encode) -> Encode | None:
+    """A tiktoken encoder for a tokenizer.json, or None where tiktoken cannot express it.
 
     Texts that are rare and delicate (not in normal form C, with an added token in them, very long)
-    go to the tokenizer itself.
+    go to ``slow``, the tokenizer itself.
     """
     try:
-        described = msgspec.json.decode(tokenizer.path.read_bytes(), type=_TokenizerJson)
+        described = msgspec.json.decode(path.read_bytes(), type=_TokenizerJson)
     except msgspec.DecodeError:
         return None
     pattern = _split_pattern(described.pre_tokenizer)
@@ -68,7 +85,6 @@ def fast_encoder(tokenizer: ChatTokenizer) -> Encode | None:
         )
     except (ValueError, KeyError):
         return None
-    slow = tokenizer.encode
     normalizes = described.normalizer is not None
     plain_added = [re.escape(t.content) for t in described.added_tokens if not t.special]
     has_added = re.compile("|".join(plain_added)).search if plain_added else None
@@ -87,9 +103,9 @@ def fast_encoder(tokenizer: ChatTokenizer) -> Encode | None:
     return encode
 
 
-def disagreement(tokenizer: ChatTokenizer, fast: Encode, texts: Sequence[str]) -> str | None:
+def disagreement(slow: Encode, fast: Encode, texts: Sequence[str]) -> str | None:
     """The first text on which the fast encoder's ids are not the tokenizer's; None if none is."""
-    return next((text for text in texts if fast(text) != tokenizer.encode(text)), None)
+    return next((text for text in texts if fast(text) != slow(text)), None)
 
 
 def _normalizes_to_nfc_at_most(normalizer: dict[str, Any] | None) -> bool:

@@ -32,6 +32,15 @@ class AddedToken:
 
 
 @dataclass(frozen=True)
+class Markers:
+    """The ids that are put in by hand."""
+
+    im_start: int
+    im_end: int
+    end_of_text: int
+
+
+@dataclass(frozen=True)
 class ChatTokenizer:
     """A loaded tokenizer.
 
@@ -49,6 +58,11 @@ class ChatTokenizer:
     vocabulary: int
     digest: str
     backend: tokenizers.Tokenizer
+
+    @property
+    def markers(self) -> "Markers":
+        """What a worker needs to know of this tokenizer to encode with another encoder."""
+        return Markers(self.im_start, self.im_end, self.end_of_text)
 
     def decode(self, ids: list[int]) -> str:
         """The text of ``ids``, special tokens kept."""

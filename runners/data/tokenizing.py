@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from runners.data.chatml import ChatMLEncoder
 from runners.data.decoding import LineDecoder
-from runners.data.fast_bpe import fast_encoder
+from runners.data.fast_bpe import fast_encoder, lazy_encoder
 from runners.data.records import get_format
 from runners.data.sources import ByteRange, read_lines
-from runners.data.tokenizer import load_tokenizer
+from runners.data.tokenizer import Markers
 from runners.errors import JobFailedError
 
 
@@ -22,6 +22,7 @@ class TokenizeSetup:
     """What all workers of a build share. ``fast`` uses the tiktoken path, found to be equal."""
 
     tokenizer: Path
+    markers: Markers
     system_prompt: str | None
     fast: bool
 
@@ -52,16 +53,21 @@ class Tokenized:
 
 def worker(setup: TokenizeSetup) -> Callable[[TokenizeTask], Tokenized]:
     """Load the tokenizer once; the callable given back tokenizes a range."""
-    tokenizer = load_tokenizer(setup.tokenizer)
-    encode = None
-    if setup.fast:
-        encode = fast_encoder(tokenizer)
-        if encode is None:
-            raise JobFailedError(
-                "the fast tokenizer path cannot be made", where=str(tokenizer.path)
-            )
-    encoder = ChatMLEncoder(tokenizer, system_prompt=setup.system_prompt, encode=encode)
+    encoder = worker_encoder(setup.tokenizer, setup.markers, setup.system_prompt, setup.fast)
     return lambda task: tokenize_range(task, encoder)
+
+
+def worker_encoder(
+    tokenizer: Path, markers: Markers, system_prompt: str | None, fast: bool
+) -> ChatMLEncoder:
+    """An encoder as the parent has decided on it; ``fast`` was compared there and found equal."""
+    encode = lazy_encoder(tokenizer)
+    if fast:
+        quick = fast_encoder(tokenizer, encode)
+        if quick is None:
+            raise JobFailedError("the fast tokenizer path cannot be made", where=str(tokenizer))
+        encode = quick
+    return ChatMLEncoder(markers, system_prompt=system_prompt, encode=encode)
 
 
 def tokenize_range(task: TokenizeTask, encoder: ChatMLEncoder) -> Tokenized:

@@ -21,7 +21,7 @@ from runners.data.checking import (
     CheckTask,
     PartReport,
 )
-from runners.data.duplicates import find_duplicates
+from runners.data.duplicates import Repeats, find_duplicates
 from runners.data.formats import recognize
 from runners.data.leakage import LeakIndex, benchmark_texts, build_index
 from runners.data.overlong import Overlong
@@ -114,7 +114,8 @@ def validate(
     )
     leaks: LeakIndex | None = build_index(benchmark_texts(benchmarks)) if benchmarks else None
     setup = CheckSetup(
-        tokenizer=tokens.tokenizer if tokens else None,
+        tokenizer=tokenizer.path if tokenizer else None,
+        markers=tokenizer.markers if tokenizer else None,
         fast=fast,
         system_prompt=tokens.system_prompt if tokens else None,
         seq_length=tokens.seq_length if tokens else 0,
@@ -125,7 +126,9 @@ def validate(
         [np.concatenate([_none(), *(p.report.hashes for p in task.parts)]) for task in tasks]
     )
     for task, repeats in zip(tasks, within, strict=True):
-        _note_duplicates(task, repeats)
+        if len(repeats):
+            warned = _warned_of_repeats("duplicate", tasks, repeats)
+            task.warnings[warned.kind] = (warned.count, warned.examples)
         _refuse_emptiness(task)
     reports = [_report(task, tokens) for task in tasks]
     errors = sum(report.error_count for report in reports)
@@ -135,7 +138,7 @@ def validate(
         error_count=errors,
         tasks=reports,
         warning_count=sum(w.count for r in reports for w in r.warnings) + len(across),
-        cross_task_duplicates=_cross_task(tasks, across),
+        cross_task_duplicates=_warned_of_repeats("duplicate_across_tasks", tasks, across),
         leakage_checked=leaks is not None,
         seconds=time.monotonic() - began,
         tokenizer=_tokenizer_note(tokenizer, fast),
@@ -190,36 +193,23 @@ def _merge(task: _TaskSoFar, part: _Part, errors_of_file: int) -> None:
     task.parts.append(part)
 
 
-def _place(task: _TaskSoFar, record: int) -> tuple[str, int]:
-    """File and line of a task's record by its number in the task."""
-    for part in task.parts:
+def _place(tasks: list[_TaskSoFar], record: int) -> tuple[str, int]:
+    """File and line of a record by its number through all tasks."""
+    for part in (part for task in tasks for part in task.parts):
         if record < len(part.report.chars):
             return part.place(record)
         record -= len(part.report.chars)
     raise IndexError(record)
 
 
-def _note_duplicates(task: _TaskSoFar, repeats: list[tuple[int, int]]) -> None:
-    if not repeats:
-        return
+def _warned_of_repeats(kind: str, tasks: list[_TaskSoFar], repeats: Repeats) -> Warned:
     examples = []
-    for record, first in repeats[:EXAMPLES_KEPT]:
-        file, line = _place(task, record)
-        first_file, first_line = _place(task, first)
+    shown = slice(EXAMPLES_KEPT)
+    for pair in zip(repeats.records[shown], repeats.firsts[shown], strict=True):
+        (file, line), (first_file, first_line) = (_place(tasks, int(record)) for record in pair)
         origin = f"line {first_line}" if first_file == file else f"{first_file}:{first_line}"
         examples.append(Example(file, line, f"repeats {origin}"))
-    task.warnings["duplicate"] = (len(repeats), examples)
-
-
-def _cross_task(
-    tasks: list[_TaskSoFar], across: list[tuple[tuple[int, int], tuple[int, int]]]
-) -> Warned:
-    examples = []
-    for (task, record), (first_task, first) in across[:EXAMPLES_KEPT]:
-        file, line = _place(tasks[task], record)
-        first_file, first_line = _place(tasks[first_task], first)
-        examples.append(Example(file, line, f"repeats {first_file}:{first_line}"))
-    return Warned("duplicate_across_tasks", len(across), examples)
+    return Warned(kind, len(repeats), examples)
 
 
 def _refuse_emptiness(task: _TaskSoFar) -> None:

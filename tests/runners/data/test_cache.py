@@ -245,7 +245,7 @@ def test_fast_ids_are_the_tokenizers_for_delicate_texts(qwen3_encoders, text):
 @pytest.fixture(scope="module")
 def qwen3_encoders(qwen3):
     tokenizer = load_tokenizer(qwen3)
-    fast = fast_encoder(tokenizer)
+    fast = fast_encoder(tokenizer.path, tokenizer.encode)
     assert fast is not None
     return tokenizer.encode, fast
 
@@ -254,7 +254,7 @@ def test_a_plain_byte_level_tokenizer_has_a_fast_encoder_with_the_same_ids(
     tiny_tokenizer, real_pairs
 ):
     tokenizer = load_tokenizer(tiny_tokenizer)
-    fast = fast_encoder(tokenizer)
+    fast = fast_encoder(tokenizer.path, tokenizer.encode)
     assert fast is not None
     for doc, code in real_pairs[:200]:
         assert fast(code) == tokenizer.encode(code)
@@ -280,7 +280,7 @@ def test_what_the_fast_path_cannot_express_is_left_to_the_tokenizer(tmp_path, ch
         described["model"]["byte_fallback"] = True
     file.write_text(json.dumps(described))
     tokenizers.Tokenizer.from_file(str(file))
-    assert fast_encoder(load_tokenizer(folder)) is None
+    assert fast_encoder(folder / "tokenizer.json", lambda text: []) is None
 
 
 def test_a_tokenizer_that_prefixes_spaces_does_not_put_one_into_every_segment(tmp_path):

@@ -1,0 +1,202 @@
+"""Measurements of the data room: parse speed, tokenizing, packing, and flat memory.
+
+Each is a ratio to something measured in the same run on the same machine, best of several rounds.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+import tokenizers
+
+from runners.config import TrainConfig
+from runners.data.cache import build_cache
+from runners.data.packing import fill, pack_best_fit
+from runners.data.records import ChatRounds
+from runners.data.sources import find_tasks
+from runners.data.validate import validate
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
+
+COPIES = 75  # of 27 MB: 2 GB
+
+
+@pytest.fixture(scope="module")
+def stdlib_data(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real three-task data set; MFT_BENCH_DATA names a folder that has it already."""
+    if given := os.environ.get("MFT_BENCH_DATA"):
+        return Path(given)
+    folder = tmp_path_factory.mktemp("stdlib") / "data"
+    subprocess.run(
+        [sys.executable, shared / "tools" / "stdlib_tasks.py", folder],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_gigabytes(stdlib_data: Path, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("big") / "task"
+    folder.mkdir()
+    with (folder / "train.jsonl").open("wb") as big:
+        for _ in range(COPIES):
+            for path in sorted(stdlib_data.glob("*/*.jsonl")):
+                with path.open("rb") as part:
+                    shutil.copyfileobj(part, big, 1 << 20)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def files_under(folder: Path) -> list[Path]:
+    return [file.path for task in find_tasks([folder]) for file in task.files]
+
+
+def bare_decode(folder: Path) -> None:
+    """What the ratio is against: every line decoded into its type, and nothing else."""
+    decode = msgspec.json.Decoder(ChatRounds).decode
+    for path in files_under(folder):
+        with path.open("rb") as lines:
+            for line in lines:
+                decode(line)
+
+
+def best_seconds(work, rounds: int) -> float:
+    best = float("inf")
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def peak_memory_of(argv: list[str]) -> tuple[int, float]:
+    """Most resident bytes of a program and its children together, and its seconds.
+
+    Pages that several of them share count once for each, so the truth is a little lower.
+    """
+    begin = time.perf_counter()
+    process = psutil.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        total = 0
+        try:
+            for one in [process, *process.children(recursive=True)]:
+                total += one.memory_info().rss
+        except psutil.Error:
+            continue
+        peak = max(peak, total)
+        time.sleep(0.02)
+    return peak, time.perf_counter() - begin
+
+
+def test_validation_runs_at_seven_tenths_of_a_bare_decode_or_better(stdlib_data, two_gigabytes):
+    for name, folder, rounds in (("27 MB", stdlib_data, 7), ("2 GB", two_gigabytes, 2)):
+        bare = one = two = float("inf")
+        for _ in range(rounds):  # taking turns, so that a busy moment hits all three
+            bare = min(bare, best_seconds(lambda f=folder: bare_decode(f), 1))
+            one = min(one, best_seconds(lambda f=folder: validate([f], workers=1), 1))
+            two = min(two, best_seconds(lambda f=folder: validate([f], workers=2), 1))
+        print(
+            f"\nvalidate {name}: bare decode {bare:.2f} s; one worker {one:.2f} s, ratio "
+            f"{bare / one:.2f}; two workers {two:.2f} s, ratio {bare / two:.2f}"
+        )
+        assert bare / one >= 0.7
+        if name == "2 GB":  # starting processes takes longer than the small set
+            assert two < one
+
+
+def test_validation_memory_is_flat(stdlib_data, two_gigabytes):
+    for name, folder in (("27 MB", stdlib_data), ("2 GB", two_gigabytes)):
+        argv = [sys.executable, "-m", "mft_tui", "validate", str(folder), "--json"]
+        peak, seconds = peak_memory_of(argv)
+        print(f"\nmft-tui validate {name}: peak {peak / 1e6:.0f} MB, {seconds:.1f} s")
+        assert peak < 250e6
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from runners.config import TrainConfig
+from runners.data.cache import build_cache
+build_cache(
+    TrainConfig(data_paths=sys.argv[3:], pretrained_model_path="x", cache_dir=sys.argv[2]),
+    Path(sys.argv[1]),
+)
+"""
+
+
+def test_tokenizing_is_four_times_as_fast_as_encode_batch(stdlib_data, shared, tmp_path):
+    qwen3 = shared / "tokenizers" / "qwen3"
+    tokenizer = tokenizers.Tokenizer.from_file(str(qwen3 / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True
+    decode = msgspec.json.Decoder(ChatRounds).decode
+    texts = [
+        turn.content
+        for path in files_under(stdlib_data)
+        for line in path.read_bytes().splitlines()
+        for turn in decode(line).chat_rounds
+    ]
+    rates = {"encode_batch": 0.0, "cache": 0.0}
+    for attempt in range(3):
+        begin = time.perf_counter()
+        count = 0
+        for first in range(0, len(texts), 4096):
+            batch = tokenizer.encode_batch(texts[first : first + 4096], add_special_tokens=False)
+            count += sum(len(encoding.ids) for encoding in batch)
+        rates["encode_batch"] = max(rates["encode_batch"], count / (time.perf_counter() - begin))
+        config = TrainConfig(
+            data_paths=[stdlib_data],
+            pretrained_model_path="x",
+            seq_length=100_000,
+            cache_dir=tmp_path / str(attempt),
+        )
+        begin = time.perf_counter()
+        cache = build_cache(config, qwen3)
+        rates["cache"] = max(rates["cache"], len(cache.ids) / (time.perf_counter() - begin))
+    ratio = rates["cache"] / rates["encode_batch"]
+    print(
+        f"\ntokenizing: encode_batch {rates['encode_batch'] / 1e6:.2f} M tokens/s, whole cache "
+        f"build {rates['cache'] / 1e6:.2f} M tokens/s, ratio {ratio:.1f}"
+    )
+    assert ratio >= 4
+
+
+def test_tokenizing_memory_is_flat(stdlib_data, shared, tmp_path):
+    ten = tmp_path / "ten"
+    for task in find_tasks([stdlib_data]):
+        (ten / task.name).mkdir(parents=True)
+        for copy in range(10):
+            target = ten / task.name / f"{copy}.jsonl"
+            target.write_bytes(task.files[0].path.read_bytes())
+    peaks = []
+    for name, folder in (("once", stdlib_data), ("ten times", ten)):
+        argv = [sys.executable, "-c", BUILD, str(shared / "tokenizers" / "qwen3")]
+        peak, seconds = peak_memory_of([*argv, str(tmp_path / name), str(folder)])
+        peaks.append(peak)
+        print(f"\ncache build, data {name}: peak {peak / 1e6:.0f} MB, {seconds:.1f} s")
+    assert peaks[1] < peaks[0] * 1.25
+
+
+def test_packing_fills_rows_and_is_fast(stdlib_data, shared, tmp_path):
+    config = TrainConfig(
+        data_paths=[stdlib_data], pretrained_model_path="x", seq_length=4096, cache_dir=tmp_path
+    )
+    lengths = build_cache(config, shared / "tokenizers" / "qwen3").lengths
+    rows = pack_best_fit(lengths, 4096)
+    seconds = best_seconds(lambda: pack_best_fit(lengths, 4096), 5)
+    many = np.tile(lengths, 20)
+    seconds_many = best_seconds(lambda: pack_best_fit(many, 4096), 2)
+    print(
+        f"\npacking: {fill(rows, lengths, 4096):.2%} filled at 4096; "
+        f"{len(lengths) / seconds:,.0f} samples/s, {len(many) / seconds_many:,.0f} on 20 copies"
+    )
+    assert fill(rows, lengths, 4096) >= 0.98
+    assert min(len(lengths) / seconds, len(many) / seconds_many) >= 300_000
