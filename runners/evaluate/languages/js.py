@@ -23,7 +23,8 @@ from runners.evaluate.verdicts import Status, quoted
 _RUN_SECONDS = 10.0
 _INSTALL = "apt-get install -y nodejs npm && make toolchains"
 _MODULES = "/opt/npm/node_modules"
-_END = "__mft_end"
+PACKAGE = "js-md5@0.8.3"
+"""The npm package that one row requires, as it is pinned."""
 
 
 class JavaScript:

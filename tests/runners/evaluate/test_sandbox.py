@@ -1,0 +1,198 @@
+"""The walls: the self-check passes, and nothing that a program does outlives it."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runners.config.evaluate import EvaluateConfig
+from runners.errors import MissingInputError, RefusedError
+from runners.evaluate import selfcheck
+from runners.evaluate.languages.python import Python
+from runners.evaluate.sandbox.base import MIB, Limits, Mount, Program
+from runners.evaluate.sandbox.bwrap import BwrapSandbox
+from runners.evaluate.sandbox.choose import make_sandbox
+from runners.evaluate.sandbox.direct import DirectSandbox
+from runners.evaluate.sandbox.docker import DockerSandbox
+from runners.evaluate.sandbox.seccomp import seccomp_filter
+
+LIMITS = Limits(5.0, 30.0, memory_bytes=256 * MIB, processes=64, disk_bytes=16 * MIB)
+
+
+def python(code: str) -> Program:
+    toolchain = Python().discover()
+    return Program(
+        argv=[toolchain.programs["python"], "-c", code],
+        mounts=toolchain.mounts,
+        environment=toolchain.environment,
+    )
+
+
+def processes_with(word: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if word in line and str(os.getpid()) not in path.parts:
+            found.append(line)
+    return found
+
+
+@pytest.mark.slow
+def test_bubblewrap_shows_every_behaviour_of_the_self_check(box: BwrapSandbox) -> None:
+    failed = [check for check in selfcheck.run() if not check.ok]
+
+    assert failed == []
+
+
+@pytest.mark.slow
+def test_the_self_check_passes_where_no_control_group_enforces_limits() -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("needs bubblewrap: apt-get install -y bubblewrap")
+
+    failed = [
+        check for check in selfcheck.run(lambda: BwrapSandbox(cage=lambda: None)) if not check.ok
+    ]
+
+    assert failed == []
+
+
+HOSTILE = {
+    "double-forked daemon": "import os, time\nif os.fork() == 0:\n os.setsid()\n"
+    " if os.fork() == 0:\n  os.execvp('sleep', ['sleep', '86417'])\n os._exit(0)\n"
+    "time.sleep(0.2); raise SystemExit(3)",
+    "SIGTERM ignored": "import signal, time\nfor s in range(1, 32):\n"
+    " try: signal.signal(s, signal.SIG_IGN)\n except (OSError, ValueError): pass\n"
+    "time.sleep(86417)",
+    "kills its parents": "import os, signal\nfor p in (os.getppid(), 1, 0, -1):\n"
+    " try: os.kill(p, signal.SIGKILL)\n except OSError: pass\nraise SystemExit(3)",
+    "100,000 files": "import sys\nfor n in range(100_000): open(f'/work/{n}', 'w').write('x')\n"
+    "raise SystemExit(3)",
+    "fills shared memory": "f = open('/dev/shm/x', 'wb')\nwhile True: f.write(bytes(1 << 20))",
+    "other processes' environment": "import os\nfor p in os.listdir('/proc'):\n"
+    " if p.isdigit() and int(p) > 20: raise SystemExit(0)\nraise SystemExit(3)",
+    "unix socket of the machine": "import socket\ns = socket.socket(socket.AF_UNIX)\n"
+    "s.connect('/var/run/docker.sock')",
+    "a link to the outside": "import os\nos.symlink('/etc', '/work/out')\n"
+    "open('/work/out/shadow').read()",
+    "a kernel knob": "open('/proc/sys/kernel/core_pattern', 'w').write('|/bin/x')",
+    "vsock": "import socket\nsocket.socket(40, socket.SOCK_STREAM)",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_program_is_contained_and_leaves_nothing(box: BwrapSandbox, name: str) -> None:
+    mounts = Path("/proc/mounts").read_text()
+
+    outcome = box.run(python(HOSTILE[name]), Limits(5.0, 6.0, 256 * MIB, 64, 16 * MIB))
+
+    assert not outcome.ok
+    assert processes_with("86417") == []
+    assert Path("/proc/mounts").read_text() == mounts
+    assert box.run(python("print('undisturbed')"), LIMITS).stdout == b"undisturbed\n"
+
+
+def test_a_collected_file_is_the_standard_output_and_the_rest_is_talk(box: BwrapSandbox) -> None:
+    outcome = box.run(
+        Program(argv=["/bin/sh", "-c", "echo talk; echo made > made"], collect="made"), LIMITS
+    )
+
+    assert (outcome.stdout, outcome.stderr) == (b"made\n", b"talk\n")
+
+
+def test_a_link_in_place_of_a_collected_file_shows_only_the_inside(box: BwrapSandbox) -> None:
+    outcome = box.run(
+        Program(argv=["/bin/sh", "-c", "ln -s /etc/shadow made"], collect="made"), LIMITS
+    )
+
+    assert not outcome.ok
+    assert outcome.stdout == b""
+
+
+def test_output_is_counted_whole_and_kept_in_part(box: BwrapSandbox) -> None:
+    outcome = box.run(python("print('x' * 100_000)"), LIMITS)
+
+    assert (outcome.stdout_bytes, len(outcome.stdout)) == (100_001, 4096)
+
+
+def test_a_mount_is_read_only(box: BwrapSandbox, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("kept")
+    program = Program(
+        argv=["/bin/sh", "-c", "cat /opt/x/kept; echo lost > /opt/x/kept"],
+        mounts=(Mount(tmp_path, "/opt/x"),),
+    )
+
+    outcome = box.run(program, LIMITS)
+
+    assert not outcome.ok
+    assert (tmp_path / "kept").read_text() == "kept"
+
+
+def test_control_groups_are_removed_with_the_sandbox() -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("needs bubblewrap: apt-get install -y bubblewrap")
+    sandbox = BwrapSandbox()
+    cage = sandbox._cage
+    if cage is None:
+        pytest.skip("this machine lets us make no control group")
+    folders = cage.folders
+
+    sandbox.close()
+
+    assert [folder for folder in folders if folder.exists()] == []
+
+
+def test_no_sandbox_at_all_has_to_be_asked_for_twice() -> None:
+    with pytest.raises(RefusedError, match="untrusted programs run as you"):
+        DirectSandbox(consented=False)
+
+
+def test_without_a_sandbox_limits_still_hold() -> None:
+    sandbox = DirectSandbox(consented=True)
+
+    outcome = sandbox.run(python("while True: pass"), Limits(1.0, 20.0))
+
+    assert not outcome.ok
+    assert sandbox.run(python("print('next')"), LIMITS).stdout == b"next\n"
+
+
+def test_the_container_has_no_network_no_privileges_and_a_read_only_root() -> None:
+    argv = DockerSandbox("image").command(Program(argv=["true"], files={"a": b""}), LIMITS, "mft-1")
+
+    line = " ".join(argv)
+    for part in (
+        "--network none",
+        "--read-only",
+        "--cap-drop ALL",
+        "--security-opt no-new-privileges",
+        "--user 1000:1000",
+        f"--memory {256 * MIB}",
+        f"--memory-swap {256 * MIB}",
+        "--pids-limit 64",
+        "--ulimit cpu=5:7",
+    ):
+        assert part in line
+    assert "--privileged" not in line
+    assert "/var/run/docker.sock" not in line
+
+
+def test_a_missing_sandbox_names_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(MissingInputError) as caught:
+        make_sandbox(EvaluateConfig.model_construct(sandbox="bwrap"))
+
+    assert "apt-get install -y bubblewrap" in str(caught.value)
+
+
+def test_the_filter_is_whole_instructions_for_known_machines_only() -> None:
+    for machine in ("x86_64", "aarch64"):
+        code = seccomp_filter(machine)
+        assert code is not None
+        assert len(code) % 8 == 0
+    assert seccomp_filter("riscv64") is None
