@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from runners.config import GenerateConfig
+from runners.generate.continuous import ContinuousEngine, supports
 from runners.generate.decoding import Decoding
 from runners.generate.engine import Completion, Pool, Request
 from runners.generate.loading import (
@@ -86,6 +87,8 @@ def batching(
     model: Any, tokenizer: Any, decoding: Decoding, rows: int, device: torch.device
 ) -> Batching:
     """The faster way on this device: padded batches on CPU, continuous batching on a GPU."""
+    if device.type == "cuda" and supports(model, decoding):
+        return ContinuousEngine(model, tokenizer, decoding, rows=rows)
     return PaddedEngine(model, tokenizer, decoding, rows=rows)
 
 

@@ -10,7 +10,8 @@ from runners.benchmarks.tasks import TASKS
 FRAGMENTS = [
     *"\n\n\n {}}} \t#@x`",
     "class", "def", "print", "if", "assert", "struct", "func", "func main(", "//", '"""', "<|/",
-    "<|endoftext|>", "<|im_end|>", "<|im", "_end|>", "é", "漢", "\r\n", "    return x\n", "ass", "ert",
+    "<|endoftext|>", "<|im_end|>", "<|im", "_end|>", "é", "漢", "\r\n", "    return x\n",
+    "ass", "ert",
 ]  # fmt: skip
 
 pieces = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4), max_size=30)

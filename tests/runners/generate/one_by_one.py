@@ -1,4 +1,4 @@
-"""What the reference does: one question at a time through ``model.generate``, whole text checked."""
+"""What the reference does: one question at a time through ``generate``, whole text checked."""
 
 from typing import Any
 
