@@ -26,7 +26,7 @@ RANGE_BYTES = 1 << 20
 """Bytes of JSONL that a worker tokenizes at a time."""
 
 _COMPARED_BATCHES = 2
-_COMPARED_RECORDS = 64
+_COMPARED_RECORDS = 24
 
 
 def build(

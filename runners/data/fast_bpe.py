@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import tiktoken
 
+from runners.data.line_memory import LINE_PATTERNS, by_lines
 from runners.data.tokenizer import Encode, load_tokenizer
 
 # What ByteLevel splits by when it splits by itself; tokenizer.json names it only by a flag.
@@ -89,6 +90,8 @@ def fast_encoder(path: Path, slow: Encode) -> Encode | None:
     plain_added = [re.escape(t.content) for t in described.added_tokens if not t.special]
     has_added = re.compile("|".join(plain_added)).search if plain_added else None
     encode_ordinary = core._core_bpe.encode_ordinary
+    if pattern in LINE_PATTERNS:
+        encode_ordinary = by_lines(encode_ordinary)
 
     def encode(text: str) -> list[int]:
         if (

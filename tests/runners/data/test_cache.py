@@ -222,6 +222,16 @@ def test_fast_ids_are_the_tokenizers_for_any_text(qwen3_encoders, text):
     assert fast(text) == slow(text)
 
 
+_LINE_PARTS = ["\n", "\r", " ", "\t", "\x0b", "\x1c", "\x85", "\xa0", "}", "ab", "1", "'s", "é"]
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.sampled_from(_LINE_PARTS), max_size=12).map("".join))
+def test_fast_ids_are_the_tokenizers_for_any_white_space_between_lines(qwen3_encoders, text):
+    slow, fast = qwen3_encoders
+    assert fast(text) == slow(text)
+
+
 @pytest.mark.parametrize(
     "text",
     [
