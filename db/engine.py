@@ -32,6 +32,8 @@ PATIENCE_S = 120.0
 """How long a transaction tries to begin before it gives up, over several busy timeouts."""
 _MMAP_BYTES = 256 << 20
 _CACHE_KIB = 16 << 10
+_LOG_BYTES = 64 << 20
+"""What the log is cut to after one large transaction; it would keep its size for ever."""
 _LOW_DISK_BYTES = 1 << 20
 _READ, _WRITE = "BEGIN", "BEGIN IMMEDIATE"
 
@@ -88,6 +90,7 @@ class Database:
         connection.execute(f"PRAGMA busy_timeout = {int(self.busy_timeout * 1000)}")
         connection.execute(f"PRAGMA foreign_keys = {'ON' if self._foreign_keys else 'OFF'}")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA mmap_size = {_MMAP_BYTES if self._shared_memory else 0}")
 
@@ -114,11 +117,7 @@ class Database:
                 if begin != _READ:
                     connection.commit()
             finally:
-                if other is not None:
-                    # What is attached stays so; nobody else may get this connection.
-                    connection.invalidate()
-                # Rolls back what is still open, and hands the connection back.
-                connection.close()
+                _hand_back(connection, other)
 
     def _begun(self, begin: str, other: Path | None) -> Connection:
         """A connection inside a transaction that cannot be refused for a lock any more."""
@@ -134,7 +133,7 @@ class Database:
                 connection.exec_driver_sql("SELECT 1 FROM sqlite_schema LIMIT 1").close()
             except DBAPIError as error:
                 if connection is not None:
-                    connection.close()
+                    _hand_back(connection, other)
                 if not _is_busy(error.orig) or self._clock() > deadline:
                     raise
                 self._sleep(random.uniform(0.01, 0.1))
@@ -146,10 +145,11 @@ class Database:
         """Turn what the driver raises into a ``StoreError``."""
         try:
             yield
-        except DBAPIError as error:
-            raise self._told(error.orig) or error from error
-        except sqlite3.Error as error:
-            raise self._told(error) or error from error
+        except (DBAPIError, sqlite3.Error) as error:
+            told = self._told(error.orig if isinstance(error, DBAPIError) else error)
+            if told is None:
+                raise
+            raise told from error
 
     def copy_into(self, target: sqlite3.Connection) -> None:
         """Copy the whole file, as it is at one moment, into another open one."""
@@ -238,6 +238,14 @@ def damaged_error(path: Path, detail: str) -> StoreDamagedError:
         where=str(path),
         fix="Move it aside: a new store takes in the run folders with `mft-tui runs import`.",
     )
+
+
+def _hand_back(connection: Connection, other: Path | None) -> None:
+    """Roll back what is still open, and give the connection to whoever needs one next."""
+    if other is not None:
+        # What is attached stays attached, so nobody else may get this one.
+        connection.invalidate()
+    connection.close()
 
 
 def _attach(connection: Connection, other: Path) -> None:

@@ -46,7 +46,7 @@ def open_store(
         )
     if read_only:
         return _open_read_only(path, shared_memory=shared_memory, warnings=warnings)
-    if path.exists() and not os.access(path, os.W_OK):
+    if path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         raise read_only_error(path)
     _make_folder(path.parent)
     database = Database(path, shared_memory=shared_memory)

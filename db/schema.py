@@ -99,11 +99,16 @@ def backup(path: Path, version: str) -> Path:
     """Copy the store as it is now, whoever else has it open; return the copy's path."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     target = path.with_name(f"{path.name}.{version}-{stamp}.backup")
-    with (
-        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as source,
-        closing(sqlite3.connect(target)) as copy,
-    ):
-        source.backup(copy)
+    try:
+        with (
+            closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            source.backup(copy)
+    except sqlite3.Error:
+        # Half a backup would be taken for one.
+        target.unlink(missing_ok=True)
+        raise
     return target
 
 

@@ -4,13 +4,14 @@ where they are installed.
 What a value costs, what a page costs, what a chart costs, what a million values weigh.
 """
 
-import importlib.util
 import json
+import os
 import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -27,17 +28,42 @@ TASKS = (
     *(f"humanevalfixtests-{language}" for language in LANGUAGES),
     "mbpp",
 )
+_NEEDS = "needs {0} (pip install '{0}')"
 KEYS = tuple(f"key_{number}" for number in range(10))
 
 
-def _best_ms(work: Callable[[], object], times: int = 5) -> float:
-    """The fastest of a few, in milliseconds: the others were disturbed."""
-    took = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        work()
-        took.append(time.perf_counter() - begin)
-    return 1000 * min(took)
+@dataclass(frozen=True)
+class Took:
+    """Seconds on the wall and of this process's CPU."""
+
+    wall: float
+    cpu: float
+
+    @property
+    def judged(self) -> float:
+        """What a bar is held against: the wall, unless others keep the cores busy; then what this
+        process itself used, because waiting for a core says nothing about the tracker."""
+        return self.cpu if _busy() else self.wall
+
+    def __str__(self) -> str:
+        return f"{1000 * self.wall:.1f} ms" + (
+            f" ({1000 * self.cpu:.1f} of CPU; the machine is busy)" if _busy() else ""
+        )
+
+
+def _busy() -> bool:
+    return os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
+
+
+def _timed(work: Callable[[], object]) -> Took:
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Took(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def _best(work: Callable[[], object], times: int = 5) -> Took:
+    """The fastest of a few: the others were disturbed."""
+    return min((_timed(work) for _ in range(times)), key=lambda took: took.judged)
 
 
 def _say(capsys: pytest.CaptureFixture[str], line: str) -> None:
@@ -51,21 +77,23 @@ def opened(tmp_path: Path) -> Iterator[db.Store]:
         yield store
 
 
-def _write_values(store: db.Store, count: int, batch: int = 1000) -> float:
-    """Write ``count`` values, ten a step, a transaction each ``batch`` steps; seconds it took."""
+def _write_values(store: db.Store, count: int, batch: int = 1000) -> Took:
+    """Write ``count`` values, ten a step, a transaction each ``batch`` steps."""
     store.insert_run(db.RunRecord(id="1bench", kind="train"))
     rng = random.Random(0)
     steps = [{key: rng.random() for key in KEYS} for _ in range(batch)]
     writer = store.writer("1bench")
-    begin = time.perf_counter()
-    for step in range(count // len(KEYS)):
-        writer.metrics(step, steps[step % batch], at=float(step))
-        if step % batch == batch - 1:
-            assert writer.commit(events_offset=step + 1, events_seq=step + 1)
-    return time.perf_counter() - begin
+
+    def write() -> None:
+        for step in range(count // len(KEYS)):
+            writer.metrics(step, steps[step % batch], at=float(step))
+            if step % batch == batch - 1:
+                assert writer.commit(events_offset=step + 1, events_seq=step + 1)
+
+    return _timed(write)
 
 
-def _bare_seconds(path: Path, count: int) -> float:
+def _write_bare(path: Path, count: int) -> Took:
     """The same rows through bare sqlite3 into a table of the same shape, without our checks."""
     rng = random.Random(0)
     values = [rng.random() for _ in range(10_000)]
@@ -76,36 +104,36 @@ def _bare_seconds(path: Path, count: int) -> float:
             "CREATE TABLE metric (run_id TEXT, key_id INT, step INT, value REAL, flag INT, at REAL,"
             " PRIMARY KEY (run_id, key_id, step)) WITHOUT ROWID"
         )
-        begin = time.perf_counter()
-        for start in range(0, count // 10, 1000):
-            rows = [
-                ("1bench", key, step, values[(10 * step + key) % 10_000], 0, float(step))
-                for step in range(start, start + 1000)
-                for key in range(10)
-            ]
-            with file:
-                file.executemany("INSERT INTO metric VALUES (?, ?, ?, ?, ?, ?)", rows)
-        return time.perf_counter() - begin
+
+        def write() -> None:
+            for start in range(0, count // 10, 1000):
+                rows = [
+                    ("1bench", key, step, values[(10 * step + key) % 10_000], 0, float(step))
+                    for step in range(start, start + 1000)
+                    for key in range(10)
+                ]
+                with file:
+                    file.executemany("INSERT INTO metric VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+        return _timed(write)
 
 
 def test_the_writer_takes_150_000_values_a_second(
     opened: db.Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seconds = _write_values(opened, VALUES)
-    bare = _bare_seconds(tmp_path / "bare.db", VALUES)
+    ours = _write_values(opened, VALUES)
+    bare = _write_bare(tmp_path / "bare.db", VALUES)
     opened.compact()
     size = opened.path.stat().st_size
     _say(
         capsys,
-        f"writer: {VALUES / seconds:,.0f} values/s ({bare / seconds:.2f} of bare sqlite3's "
-        f"{VALUES / bare:,.0f}); {size / 1e6:.1f} MB per million values",
+        f"writer: {VALUES / ours.wall:,.0f} values/s, {VALUES / ours.cpu:,.0f} a CPU second "
+        f"({bare.cpu / ours.cpu:.2f} of bare sqlite3); {size / 1e6:.1f} MB per million values",
     )
-    assert VALUES / seconds >= 150_000
+    assert VALUES / ours.judged >= 150_000
 
 
 def _ten_thousand_runs(store: db.Store) -> None:
-    from dataclasses import asdict
-
     from db import tables
 
     rng = random.Random(0)
@@ -166,10 +194,10 @@ def test_the_first_page_of_ten_thousand_runs_comes_in_100_ms(
         page = opened.list_runs(query)
         assert len(page.rows) == 50
         assert page.rows[0].scores.keys() == set(TASKS)
-        took = _best_ms(lambda query=query: opened.list_runs(query))  # type: ignore[misc]
-        slowest = max(slowest, took)
-        _say(capsys, f"page of {page.total:,} of {RUNS:,} runs: {took:.1f} ms  [{text} | {sort}]")
-    assert slowest <= 100
+        took = _best(lambda query=query: opened.list_runs(query))  # type: ignore[misc]
+        slowest = max(slowest, took.judged)
+        _say(capsys, f"page of {page.total:,} of {RUNS:,} runs: {took}  [{text} | {sort}]")
+    assert slowest <= 0.100
 
 
 def test_a_chart_of_a_million_points_comes_in_200_ms(
@@ -182,75 +210,84 @@ def test_a_chart_of_a_million_points_comes_in_200_ms(
         writer.metrics(step, {"loss": rng.random()}, at=float(step))
         if step % 50_000 == 49_999:
             writer.commit()
-    took = _best_ms(lambda: opened.series("1chart", "loss", 1000))
+    took = _best(lambda: opened.series("1chart", "loss", 1000))
 
     def plain_scan() -> None:
         with opened._database.reading() as connection:
             connection.exec_driver_sql("SELECT avg(value) FROM metric").all()
 
-    scan = _best_ms(plain_scan)
+    scan = _best(plain_scan)
     series = opened.series("1chart", "loss", 1000)
     assert series.decimated
     _say(
         capsys,
-        f"chart of {VALUES:,} points in {len(series.points)}: {took:.0f} ms "
-        f"({took / scan:.1f} times the time to read them once)",
+        f"chart of {VALUES:,} points in {len(series.points)}: {took} "
+        f"({took.cpu / scan.cpu:.1f} times the time to read them once)",
     )
-    assert took <= 200
+    assert took.judged <= 0.200
+
+
+def _beside(
+    capsys: pytest.CaptureFixture[str],
+    other: str,
+    store: db.Store,
+    log_steps: Callable[[range], object],
+) -> None:
+    """Compare a hundred thousand values here with the same in another tracker, which takes a
+    hundred steps at a time through ``log_steps``."""
+    count = 100_000
+    ours = _write_values(store, count)
+
+    def write() -> None:
+        for start in range(0, count // len(KEYS), 100):
+            log_steps(range(start, start + 100))
+
+    theirs = _timed(write)
+    _say(
+        capsys,
+        f"{theirs.wall / ours.wall:.1f} times as fast as {other} "
+        f"({theirs.cpu / ours.cpu:.1f} times by CPU; it takes {count / theirs.wall:,.0f} values/s)",
+    )
+    assert ours.judged < theirs.judged
 
 
 def test_beside_mlflow_on_sqlite(
     opened: db.Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if importlib.util.find_spec("mlflow") is None:
-        pytest.skip("needs mlflow (pip install mlflow-skinny sqlalchemy alembic)")
+    pytest.importorskip("mlflow.store.tracking.sqlalchemy_store", reason=_NEEDS.format("mlflow"))
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
 
-    count = 100_000
-    ours = _write_values(opened, count)
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
-    run = client.create_run(client.create_experiment("bench"))
-    rng = random.Random(0)
-    begin = time.perf_counter()
-    for start in range(0, count // 10, 100):
-        client.log_batch(
-            run.info.run_id,
-            metrics=[
-                Metric(key, rng.random(), step, step)
-                for step in range(start, start + 100)
-                for key in KEYS
-            ],
-        )
-    theirs = time.perf_counter() - begin
-    _say(
+    run_id = client.create_run(client.create_experiment("bench")).info.run_id
+    _beside(
         capsys,
-        f"{theirs / ours:.1f} times as fast as MLflow's sqlite store ({count / theirs:,.0f}/s)",
+        "MLflow's sqlite store",
+        opened,
+        lambda steps: client.log_batch(
+            run_id, metrics=[Metric(key, 0.5 * step, step, step) for step in steps for key in KEYS]
+        ),
     )
-    assert ours < theirs
 
 
 def test_beside_trackio(
-    opened: db.Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    opened: db.Store,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-) -> None:  # fmt: skip
-    if importlib.util.find_spec("trackio") is None:
-        pytest.skip("needs trackio (pip install trackio)")
+) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    from trackio.sqlite_storage import SQLiteStorage
-
-    count = 100_000
-    ours = _write_values(opened, count)
-    rng = random.Random(0)
-    begin = time.perf_counter()
-    for start in range(0, count // 10, 100):
-        steps = list(range(start, start + 100))
-        SQLiteStorage.bulk_log(
+    trackio = pytest.importorskip(
+        "trackio.sqlite_storage", reason=_NEEDS.format("trackio>=0.2"), exc_type=ImportError
+    )
+    _beside(
+        capsys,
+        "trackio",
+        opened,
+        lambda steps: trackio.SQLiteStorage.bulk_log(
             project="bench",
             run="bench",
-            metrics_list=[{key: rng.random() for key in KEYS} for _ in steps],
-            steps=steps,
-        )
-    theirs = time.perf_counter() - begin
-    _say(capsys, f"{theirs / ours:.1f} times as fast as trackio ({count / theirs:,.0f}/s)")
-    assert ours < theirs
+            metrics_list=[dict.fromkeys(KEYS, 0.5 * step) for step in steps],
+            steps=list(steps),
+        ),
+    )

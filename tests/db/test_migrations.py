@@ -95,6 +95,14 @@ def test_an_old_store_opens_and_keeps_its_rows(path: Path, version: str) -> None
         assert store.check() == []
 
 
+def test_an_old_store_in_a_folder_of_any_name_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "50% of #1?" / "mft.db"
+    _old_store(path, "0001")
+    with db.open_store(path) as store:
+        assert store.list_runs().total == 2
+    assert len(list(path.parent.glob("*.backup"))) == 1
+
+
 @pytest.mark.parametrize("version", OLD_VERSIONS)
 def test_an_old_store_becomes_exactly_what_a_new_one_is(
     path: Path, tmp_path: Path, version: str
