@@ -24,7 +24,7 @@ from textual.signal import Signal
 from mft_tui.screens.home import HomeScreen
 from mft_tui.screens.preferences import Preferences, load_preferences, save_preferences
 from mft_tui.screens.too_small import LEAST_HEIGHT, LEAST_WIDTH, TooSmall
-from mft_tui.screens.tracker import Tracker
+from mft_tui.screens.tracker import SharedStore, Tracker
 from mft_tui.widgets.lanes import Lanes
 from mft_tui.widgets.themes import THEMES
 from runners.lifecycle.folders import StateFolder
@@ -74,8 +74,9 @@ class MftApp(App[int]):
         self.state = state or StateFolder.default()
         self.clock = clock
         self.lanes = Lanes()
-        self.tracker = Tracker(self.state, self.lanes["store"])
-        self.actor = Tracker(self.state, self.lanes["actions"])
+        store = SharedStore(self.state)
+        self.tracker = Tracker(store, self.lanes["store"])
+        self.actor = Tracker(store, self.lanes["actions"])
         self.runs_changed: Signal[None] = Signal(self, "runs-changed")
         self.live: dict[str, RunRow] = {}
         """Runs that go on now, by id, as the last pulse saw them."""
@@ -107,6 +108,23 @@ class MftApp(App[int]):
     def _begin(self) -> None:
         self.set_interval(self._pulse, self._beat)
         self._beat()
+        if self.preferences.monitoring:
+            self._go_back_to(self.preferences.monitoring)
+
+    @work(group="reopen", exit_on_error=False)
+    async def _go_back_to(self, run_ids: list[str]) -> None:
+        """Open the monitor that was open when the app was last left, if its runs are still there."""
+        from db.errors import StoreError
+        from mft_tui.screens.monitor import MonitorScreen
+
+        try:
+            for run_id in run_ids:
+                await self.tracker.ask(lambda store, wanted=run_id: store.get_run(wanted))
+        except StoreError:
+            self.preferences.monitoring = []
+            return
+        if len(self.screen_stack) == 1:
+            self.push_screen(MonitorScreen(run_ids))
 
     # The pulse: notice that something changed, and say so
 

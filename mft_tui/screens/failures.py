@@ -54,13 +54,13 @@ class FailuresScreen(Screen[None]):
 
     def __init__(self, run: RunRecord, task: str) -> None:
         super().__init__()
-        self._run, self._task = run, task
+        self._run, self._task_name = run, task
         self._failures: list[VerdictRecord] = []
         self._part = "error"
         self._case: Case | None = None
 
     def compose(self) -> ComposeResult:
-        yield TitleBar(f"failures  {self._task}")
+        yield TitleBar(f"failures  {self._task_name}")
         yield Static(id="parts")
         with Horizontal():
             yield OptionList(id="list")
@@ -77,7 +77,7 @@ class FailuresScreen(Screen[None]):
 
     @work(group="failures", exclusive=True)
     async def _read(self) -> None:
-        run_id, task = self._run.id, self._task
+        run_id, task = self._run.id, self._task_name
         verdicts = await self._mft.tracker.ask(lambda store: store.verdicts(run_id, task))
         if not verdicts:
             verdicts = await self._mft.lanes["files"].call(read_verdict_file, self._run, task)
@@ -99,7 +99,7 @@ class FailuresScreen(Screen[None]):
     @work(group="case", exclusive=True)
     async def _bring(self, verdict: VerdictRecord) -> None:
         config = json.loads(self._run.config or "{}")
-        self._case = await self._mft.lanes["files"].call(read_case, config, self._task, verdict)
+        self._case = await self._mft.lanes["files"].call(read_case, config, self._task_name, verdict)
         self._show_part()
 
     def action_part(self, step: int) -> None:

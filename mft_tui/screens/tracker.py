@@ -6,6 +6,7 @@ function of the store; it runs in the lane, and its result is awaited.
 """
 
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,30 +19,46 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Tracker:
-    """One connection to the store, in one lane."""
+class SharedStore:
+    """The app's one store, opened by whoever needs it first.
 
-    def __init__(self, state: StateFolder, lane: Lane) -> None:
+    One, because POSIX locks belong to a process and not to a file handle: when anything in this
+    process opens the database file a second time and closes it, the locks of the first connection
+    are gone, the last other process removes the write-ahead log, and what this one writes is lost.
+    """
+
+    def __init__(self, state: StateFolder) -> None:
         self.state = state
-        self._lane = lane
         self._store: Store | None = None
+        self._lock = threading.Lock()
+
+    def get(self) -> "Store":
+        """The open store. Raises ``db.errors.StoreError`` when it cannot be opened."""
+        with self._lock:
+            if self._store is None:
+                from db import open_store
+
+                self.state.root.mkdir(parents=True, exist_ok=True)
+                self._store = open_store(self.state.database)
+            return self._store
+
+
+class Tracker:
+    """The store, asked in one lane."""
+
+    def __init__(self, shared: SharedStore, lane: Lane) -> None:
+        self._shared = shared
+        self._lane = lane
 
     async def ask(self, question: "Callable[[Store], T]") -> T:
         """The answer to ``question``. Raises what it raises: ``db.errors.StoreError`` mostly."""
-        return await self._lane.call(self._answer, question)
-
-    def _answer(self, question: "Callable[[Store], T]") -> T:
-        if self._store is None:
-            from db import open_store
-
-            self.state.root.mkdir(parents=True, exist_ok=True)
-            self._store = open_store(self.state.database)
-        return question(self._store)
+        return await self._lane.call(lambda: question(self._shared.get()))
 
     def version(self) -> tuple[float, int, float, int]:
         """Something that changes when anybody writes to the store; costs two ``stat`` calls."""
         found: list[float] = []
-        for path in (self.state.database, self.state.database.with_name("mft.db-wal")):
+        database = self._shared.state.database
+        for path in (database, database.with_name("mft.db-wal")):
             try:
                 status = os.stat(path)  # noqa: PTH116 - the cheapest call there is, once a second
                 found += [status.st_mtime, status.st_size]

@@ -6,11 +6,11 @@ checks. Pure: no widget, no file.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
@@ -29,6 +29,7 @@ class Setting:
     required: bool
     choices: tuple[object, ...]
     limits: str
+    type: Any = field(repr=False)
 
     @property
     def is_flag(self) -> bool:
@@ -42,19 +43,25 @@ def settings_of(kind: str) -> tuple[Setting, ...]:
     return tuple(_setting(key, field) for key, field in fields.items())
 
 
-def _setting(key: str, field: FieldInfo) -> Setting:
-    extra = field.json_schema_extra
+def _setting(key: str, info: FieldInfo) -> Setting:
+    extra = info.json_schema_extra
     group = str(extra["group"]) if isinstance(extra, dict) else ""
-    required = field.default is PydanticUndefined
+    required = info.default is PydanticUndefined
     return Setting(
         key=key,
         group=group,
-        explanation=field.description or "",
-        default=None if required else to_jsonable_python(field.default),
+        explanation=info.description or "",
+        default=None if required else to_jsonable_python(info.default),
         required=required,
-        choices=_choices(field.annotation),
-        limits=_limits(field.metadata),
+        choices=_choices(info.annotation),
+        limits=_limits(info.metadata),
+        type=_type(info),
     )
+
+
+def _type(info: FieldInfo) -> Any:
+    """The field's type with its limits and readers, as Pydantic takes it."""
+    return Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
 
 
 def _choices(annotation: Any) -> tuple[object, ...]:
@@ -112,7 +119,11 @@ def typed(setting: Setting, text: str) -> object:
         return None
     if setting.is_flag and stripped.lower() in ("on", "yes", "off", "no"):
         return stripped.lower() in ("on", "yes")
-    return settings_from_text([f"{setting.key}={stripped}"])[setting.key]
+    value = settings_from_text([f"{setting.key}={stripped}"])[setting.key]
+    try:
+        return to_jsonable_python(TypeAdapter(setting.type).validate_python(value))
+    except ValidationError:
+        return value
 
 
 def problems(kind: str, values: Mapping[str, object]) -> dict[str, str]:

@@ -65,7 +65,7 @@ class MetricChart(PlotextPlot, can_focus=True):
     ) -> None:
         super().__init__(id=id)
         self._clock = clock
-        self._name = title
+        self._heading = title
         self._curves: tuple[Curve, ...] = ()
         self._drawn = Text()
         self._drawn_at = float("-inf")
@@ -81,7 +81,7 @@ class MetricChart(PlotextPlot, can_focus=True):
     def show(self, curves: Sequence[Curve], title: str | None = None) -> None:
         """Show these curves from now on."""
         if title is not None:
-            self._name = title
+            self._heading = title
         fresh = tuple(curves)
         if fresh != self._curves or title is not None:
             self._curves = fresh
@@ -224,12 +224,12 @@ class MetricChart(PlotextPlot, can_focus=True):
             return (128, 128, 128)
 
     def _title(self) -> Text:
-        title = Text(self._name)
+        title = Text(self._heading)
         if self.log_axis:
             title.append(" · log")
         if self.weight:
             title.append(f" · smooth {self.weight:g}")
-        if len(self._curves) > 1 or (self._curves and self._curves[0].name != self._name):
+        if len(self._curves) > 1 or (self._curves and self._curves[0].name != self._heading):
             for index, curve in enumerate(self._curves):
                 title.append("  ")
                 title.append("━ ", self._colours()[index % len(_PALETTE)])

@@ -11,12 +11,13 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from mft_tui.widgets.command_line import CommandLine
-from mft_tui.widgets.mask_preview import MaskPreview, read_masked
+from mft_tui.widgets.mask_preview import MaskPreview
 from mft_tui.widgets.title_bar import TitleBar
 from runners.errors import MftError
 
 if TYPE_CHECKING:
     from mft_tui.app import MftApp
+    from runners.data.preview import Preview
 
 
 class PreviewScreen(Screen[None]):
@@ -26,6 +27,7 @@ class PreviewScreen(Screen[None]):
         Binding("escape,q", "dismiss", "Back", id="preview.back"),
         Binding("right,n", "go(1)", "Next record", id="preview.next"),
         Binding("left,p", "go(-1)", "Previous record", id="preview.previous"),
+        Binding("f", "folder", "Next folder", id="preview.folder"),
     ]
 
     def __init__(self, folders: list[Path], tokenizer: Path) -> None:
@@ -47,6 +49,11 @@ class PreviewScreen(Screen[None]):
         self._index = max(0, self._index + step)
         self._show()
 
+    def action_folder(self) -> None:
+        self._folders = [*self._folders[1:], self._folders[0]]
+        self._index = 0
+        self._show()
+
     @work(group="preview", exclusive=True)
     async def _show(self) -> None:
         app = cast("MftApp", self.app)
@@ -55,18 +62,21 @@ class PreviewScreen(Screen[None]):
             "--tokenizer", str(self._tokenizer), "--index", str(self._index),
         )  # fmt: skip
         try:
-            record = await app.lanes["data"].call(
-                read_masked, self._folders, self._tokenizer, self._index
+            seen = await app.lanes["data"].call(
+                _preview, self._folders, self._tokenizer, self._index
             )
-        except IndexError:
+        except MftError as error:
             self._index = max(0, self._index - 1)
-            self.notify("That was the last record", timeout=2)
+            self.notify(str(error), severity="warning")
             return
-        except (MftError, ValueError) as error:
-            self.notify(str(error), severity="error")
-            return
-        self.query_one(MaskPreview).show(record)
+        self.query_one(MaskPreview).show(seen)
         self.query_one(VerticalScroll).scroll_home(animate=False)
         title = self.query_one(TitleBar)
-        title.title = f"record {self._index}  {record.place}"
-        title.status = f"{record.trained:,} of {len(record.tokens):,} tokens trained"
+        title.title = f"{seen.task} {self._index}  {Path(seen.file).name}:{seen.line}"
+        title.status = f"{sum(seen.mask):,} of {len(seen.ids):,} tokens trained"
+
+
+def _preview(folders: list[Path], tokenizer: Path, index: int) -> "Preview":
+    from runners.data.preview import preview
+
+    return preview(folders[0], tokenizer, index=index)

@@ -364,15 +364,15 @@ async def test_a_model_is_described_and_the_mask_of_its_records_shown(
         line.value = str(model)
         line.focus()
         await pilot.press("enter")
-        await until(pilot, lambda: screen.draft.found.get("model") == "ok: model", 30)
+        await until(pilot, lambda: screen.draft.found.get("model") == "ok: model")
         await pilot.press("f6")
         await until(pilot, lambda: isinstance(app.screen, PreviewScreen))
         preview = app.screen
-        await until(pilot, lambda: "tokens trained" in preview.query_one("TitleBar").status, 30)  # type: ignore[attr-defined]
+        await until(pilot, lambda: "tokens trained" in preview.query_one("TitleBar").status)  # type: ignore[attr-defined]
         await pilot.press("right", "left", "escape")
         await until(pilot, lambda: app.screen is screen)
         await pilot.press("f3")
-        await until(pilot, lambda: screen.draft.found.get("hardware", "").startswith("ok"), 30)
+        await until(pilot, lambda: screen.draft.found.get("hardware", "").startswith("ok"))
 
 
 async def test_settings_are_searched_changed_checked_and_reset(make_app: Make) -> None:
@@ -447,7 +447,7 @@ async def test_the_review_says_what_is_missing_and_does_not_launch(make_app: Mak
         await until(pilot, lambda: isinstance(app.screen, ReviewScreen))
         review = app.screen
         assert isinstance(review, ReviewScreen)
-        await until(pilot, lambda: review.review is not None, 30)
+        await until(pilot, lambda: review.review is not None)
         assert "pretrained_model_path must be given" in _said(app, "#words")
         await pilot.press("enter")
         assert app.screen is review

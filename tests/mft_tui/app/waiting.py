@@ -7,7 +7,7 @@ from collections.abc import Callable
 from textual.pilot import Pilot
 
 
-async def until(pilot: Pilot[object], holds: Callable[[], object], seconds: float = 15.0) -> None:
+async def until(pilot: Pilot[object], holds: Callable[[], object], seconds: float = 45.0) -> None:
     """Let the app go on until ``holds``; fail when it does not within ``seconds``."""
     end = time.monotonic() + seconds
     while not holds():

@@ -1,0 +1,133 @@
+"""The app in a real terminal: what it leaves behind when it goes, however it goes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from db import open_store
+from runners.lifecycle.folders import StateFolder
+from tests.mft_tui.app.conftest import add_run, run_id
+
+pytestmark = pytest.mark.slow
+
+_LEFT_SCREEN = b"\x1b[?1049l"
+_CURSOR_SHOWN = b"\x1b[?25h"
+
+
+@pytest.fixture
+def job(state: StateFolder) -> Iterator["subprocess.Popen[bytes]"]:
+    """A job of another session, as a supervisor would have started it, and its run."""
+    process = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    add_run(state, 1, status="running", ended_at=None, heartbeat_at=time.time(), host="elsewhere")
+    yield process
+    process.kill()
+    process.wait()
+
+
+def _start(state: StateFolder, size: tuple[int, int] = (24, 80)) -> "pexpect.spawn[bytes]":
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "mft_tui"],
+        env={**os.environ, "MFT_HOME": str(state.root), "TERM": "xterm-256color"},
+        dimensions=size,
+        timeout=60,
+    )
+    child.expect(b"run 1")
+    return child
+
+
+def _ends(child: "pexpect.spawn[bytes]", seconds: float = 10) -> bytes:
+    child.expect(pexpect.EOF, timeout=seconds)
+    child.wait()
+    return bytes(child.before or b"")
+
+
+def test_sigterm_leaves_the_terminal_clean_and_the_job_untouched(
+    state: StateFolder, job: "subprocess.Popen[bytes]"
+) -> None:
+    child = _start(state)
+    child.kill(signal.SIGTERM)
+    written = _ends(child)
+    assert _LEFT_SCREEN in written
+    assert _CURSOR_SHOWN in written
+    assert child.exitstatus == 128 + signal.SIGTERM
+    assert job.poll() is None
+    with open_store(state.database) as store:
+        assert store.get_run(run_id(1)).status == "running"
+
+
+def test_a_closed_terminal_ends_the_app_and_not_the_job(
+    state: StateFolder, job: "subprocess.Popen[bytes]"
+) -> None:
+    child = _start(state)
+    began = time.monotonic()
+    os.close(child.child_fd)  # the kernel hangs up on whoever holds the other end
+    child.closed = True
+    while _alive(child.pid):
+        assert time.monotonic() - began < 15
+        time.sleep(0.05)
+    assert job.poll() is None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        done, _ = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return done == 0
+
+
+def test_kill_9_touches_no_job(state: StateFolder, job: "subprocess.Popen[bytes]") -> None:
+    child = _start(state)
+    child.kill(signal.SIGKILL)
+    _ends(child)
+    assert job.poll() is None
+
+
+def test_it_is_suspended_and_comes_back(
+    state: StateFolder, job: "subprocess.Popen[bytes]"
+) -> None:
+    child = _start(state)
+    child.send(b"\x1a")
+    child.expect(_LEFT_SCREEN.replace(b"[", rb"\[").replace(b"?", rb"\?"))
+    child.kill(signal.SIGCONT)
+    child.expect(b"run 1")
+    child.kill(signal.SIGTERM)
+    _ends(child)
+    assert job.poll() is None
+
+
+def test_it_may_be_resized_while_its_log_floods(
+    state: StateFolder, job: "subprocess.Popen[bytes]"
+) -> None:
+    child = _start(state)
+    child.send(b"\r")
+    child.expect(b"log|loss")
+    console = state.run(run_id(1)).console
+    end = time.monotonic() + 3
+    with console.open("ab") as file:
+        turn = 0
+        while time.monotonic() < end:
+            file.write(b"flooding line\n" * 2000)
+            file.flush()
+            turn += 1
+            child.setwinsize(20 + turn % 30, 60 + turn % 90)
+            child.read_nonblocking(1 << 16, timeout=5)
+    child.kill(signal.SIGTERM)
+    assert _LEFT_SCREEN in _ends(child)
+
+
+def test_without_a_terminal_it_says_so_and_exits_2(mft_home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mft_tui"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert b"no terminal" in done.stderr
