@@ -68,6 +68,12 @@ BEHAVIOURS = (
         lambda outcome: outcome.stdout.split() == [b"denied", b"denied"],
     ),
     Behaviour(
+        "the kernel's settings cannot be changed",
+        _attempt("open('/proc/sys/vm/swappiness', 'r+')")
+        + _attempt("open('/proc/sysrq-trigger', 'a')"),
+        lambda outcome: outcome.stdout.split() == [b"denied", b"denied"],
+    ),
+    Behaviour(
         "no other processes are seen",
         "import os\nprint(len([p for p in os.listdir('/proc') if p.isdigit()]) < 8)",
         _says(b"True"),

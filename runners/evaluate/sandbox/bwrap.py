@@ -133,7 +133,9 @@ class BwrapSandbox:
         argv += ["--", self._executable]
         argv += isolation(nested=program.nested)
         argv += _root(program, limits.disk_bytes)
-        for folder in ("/dev", "/"):
+        # Where we are root, the sandbox's user is root to the kernel too: /proc/sys and sysrq-trigger
+        # would obey it. Our fork server has to write its user map, and hides /proc from its forks.
+        for folder in ("/dev", "/") if program.nested else ("/dev", "/proc", "/"):
             argv += ["--remount-ro", folder]
         for name, content in program.files.items():
             argv += ["--perms", "0755", "--file", hold(content), f"{WORK}/{name}"]

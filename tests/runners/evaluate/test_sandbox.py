@@ -78,7 +78,8 @@ HOSTILE = {
     "s.connect('/var/run/docker.sock')",
     "a link to the outside": "import os\nos.symlink('/etc', '/work/out')\n"
     "open('/work/out/shadow').read()",
-    "a kernel knob": "open('/proc/sys/kernel/core_pattern', 'w').write('|/bin/x')",
+    "a kernel knob": "open('/proc/sys/vm/swappiness', 'r+').write('60')",
+    "the system request key": "open('/proc/sysrq-trigger', 'a')",
     "vsock": "import socket\nsocket.socket(40, socket.SOCK_STREAM)",
 }
 
