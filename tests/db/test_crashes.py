@@ -1,10 +1,17 @@
 """Many processes share one store and are killed at any moment: nothing is lost or doubled, and
-nobody is told that the database is locked."""
+nobody is told that the database is locked.
+
+A writer makes runs without end: each appends numbered lines to a log of its own, as a job does, and
+copies them into the store in batches, as a supervisor does. A reader asks the questions the app
+asks. What a person would see of them goes to a file.
+"""
 
 import multiprocessing
+import os
 import random
 import sqlite3
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -13,15 +20,88 @@ import pytest
 
 import db
 from db.engine import Database
-from tests.db import crash_worker
+from db.opening import open_store
+
+EVENTS_A_RUN = 300
 
 # Forked from the test, which has everything loaded: a process is at work when it is shot, and not
 # still importing. No store is open where they are forked.
 _forks = multiprocessing.get_context("fork")
 
 
+def _ingest(store: db.Store, run_id: str, log: Path) -> None:
+    """Bring the store up to the log: one notice and one metric value a line."""
+    writer = store.writer(run_id)
+    with log.open("rb") as file:
+        file.seek(writer.events_offset)
+        offset, seq = writer.events_offset, writer.events_seq
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            offset += len(line)
+            seq = int(line)
+            writer.metrics(seq, {"loss": 1.0 / seq, "lr": 2.0 * seq}, at=float(seq))
+            writer.notice("info", f"event {seq}", at=float(seq))
+            if seq % 20 == 0:
+                writer.commit(events_offset=offset, events_seq=seq)
+        writer.commit(events_offset=offset, events_seq=seq)
+
+
+def _append(log: Path, count: int) -> int:
+    """Add lines to a log, after cutting a torn one; return the last number."""
+    with log.open("ab+") as file:
+        file.seek(0)
+        whole = file.read().rpartition(b"\n")
+        file.truncate(len(whole[0] + whole[1]))
+        last = int(whole[0].rpartition(b"\n")[2] or 0)
+        for number in range(last + 1, min(last + count, EVENTS_A_RUN) + 1):
+            file.write(b"%d\n" % number)
+            last = number
+    return last
+
+
+def _told_to(told: Path, work: Callable[..., None], *arguments: object) -> None:
+    """Do ``work`` with stdout and stderr going to the end of a file."""
+    file = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    work(*arguments)
+
+
+def _open_once(path: Path) -> None:
+    """Open a store and close it."""
+    open_store(path).close()
+
+
+def _write(path: Path, folder: Path, seed: int) -> None:
+    """Make runs until somebody ends it."""
+    rng = random.Random(seed)
+    with open_store(path) as store:
+        while True:
+            log = folder / f"{db.new_run_id()}.log"
+            log.touch()
+            store.insert_run(db.RunRecord(id=log.stem, kind="train", created_at=time.time()))
+            store.transition(log.stem, "running", expected={"queued"})
+            while _append(log, rng.randrange(1, 60)) < EVENTS_A_RUN:
+                _ingest(store, log.stem, log)
+                store.update_run(log.stem, heartbeat_at=time.time())
+            _ingest(store, log.stem, log)
+            store.transition(log.stem, "finished", expected={"running"})
+
+
+def _read(path: Path) -> None:
+    """Ask for lists, curves and notices until somebody ends it."""
+    with open_store(path) as store:
+        while True:
+            page = store.list_runs(db.RunQuery(filter="loss<0.5 OR kind:train", sort="-loss"))
+            for row in page.rows[:5]:
+                store.series(row.run.id, "loss", 50)
+                store.notices(row.run.id)
+            time.sleep(0.01)
+
+
 def _start(told: Path, *call: object) -> BaseProcess:
-    process = _forks.Process(target=crash_worker.told_to, args=(told, *call), daemon=True)
+    process = _forks.Process(target=_told_to, args=(told, *call), daemon=True)
     process.start()
     return process
 
@@ -34,8 +114,8 @@ def _shoot_at_random(folder: Path, *, writers: int, readers: int, seconds: float
     told.touch()
     rng = random.Random(1)
     calls: list[tuple[object, ...]] = [
-        *((crash_worker.write, path, logs, number) for number in range(writers)),
-        *((crash_worker.read, path) for _ in range(readers)),
+        *((_write, path, logs, number) for number in range(writers)),
+        *((_read, path) for _ in range(readers)),
     ]
     # The file is not there yet: the first processes also race to make it.
     at_work = [_start(told, *call) for call in calls]
@@ -66,7 +146,7 @@ def _check_nothing_lost(folder: Path) -> int:
         assert {run.id for run in runs} <= set(logs)
         for run in runs:
             for _ in range(2):
-                crash_worker.ingest(store, run.id, logs[run.id])
+                _ingest(store, run.id, logs[run.id])
             lines = logs[run.id].read_bytes().rpartition(b"\n")[0].split()
             numbers = [int(line) for line in lines]
             assert [notice.text for notice in store.notices(run.id)] == [
@@ -79,7 +159,7 @@ def _check_nothing_lost(folder: Path) -> int:
             )
             assert store.get_run(run.id).events_seq == len(numbers)
             if run.status == "finished":
-                assert len(numbers) == crash_worker.EVENTS_A_RUN
+                assert len(numbers) == EVENTS_A_RUN
         assert store.check() == []
     return len(runs)
 
@@ -132,7 +212,7 @@ def test_of_many_that_try_the_same_transition_one_wins(store: db.Store, new_run)
 
 def test_many_processes_may_open_a_store_that_is_not_there_yet(path: Path, tmp_path: Path) -> None:
     told = tmp_path / "told.txt"
-    processes = [_start(told, crash_worker.open_once, path) for _ in range(8)]
+    processes = [_start(told, _open_once, path) for _ in range(8)]
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 8, told.read_text()
