@@ -133,7 +133,7 @@ class BwrapSandbox:
         argv += ["--", self._executable]
         argv += isolation(nested=program.nested)
         argv += _root(program, limits.disk_bytes)
-        # Where we are root, the sandbox's user is root to the kernel too: /proc/sys and sysrq-trigger
+        # Where we are root, the sandbox's user is root to the kernel too: /proc/sys and sysrq
         # would obey it. Our fork server has to write its user map, and hides /proc from its forks.
         for folder in ("/dev", "/") if program.nested else ("/dev", "/proc", "/"):
             argv += ["--remount-ro", folder]
