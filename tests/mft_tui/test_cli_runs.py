@@ -1,0 +1,190 @@
+"""The commands around runs, as a person or a script meets them: output, exit status, JSON."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+LAUNCH = """
+import sys
+from pathlib import Path
+from mft_tui.cli.launching import run_job_command
+from runners.config import EvaluateConfig
+from runners.lifecycle import command
+command.MODULES["evaluate"] = "tests.runners.lifecycle.stand_in"
+inputs = Path(sys.argv[1])
+config = EvaluateConfig(generations=inputs / "generations_m", benchmarks=inputs / "bench")
+sys.exit(run_job_command(config, name="a test", detach="detach" in sys.argv, json=True))
+"""
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("generations_m/generations_mbpp_m.json", "bench/mbpp.jsonl"):
+        file = tmp_path / "inputs" / name
+        file.parent.mkdir(parents=True)
+        file.write_text("[]\n")
+    # The stand-in job is a module of the tests, which no installation has.
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    return tmp_path / "inputs"
+
+
+def launched(inputs: Path, behaviour: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", LAUNCH, str(inputs), *options],
+        env={**os.environ, "STAND_IN": behaviour},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def mft(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", "from mft_tui.cli.main import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_followed_run_talks_on_stderr_and_reports_on_stdout(inputs: Path) -> None:
+    done = launched(inputs, "steps=4")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["status"], report["exit_code"], report["steps"]) == ("finished", 0, 4)
+    assert "counting 4/4 step" in done.stderr
+    assert report["run_id"] in done.stderr
+
+    listed = json.loads(mft("runs", "list", "--json").stdout)
+    assert [(row["id"], row["status"]) for row in listed] == [(report["run_id"], "finished")]
+    assert listed[0]["metrics"]["loss"] == 0.25
+    rows = list(csv.reader(io.StringIO(mft("runs", "list", "kind:evaluate", "--csv").stdout)))
+    assert rows[0][:2] == ["id", "kind"]
+    assert rows[1][:2] == [report["run_id"], "evaluate"]
+
+    shown = json.loads(mft("runs", "show", report["run_id"][:9], "--json").stdout)
+    assert [point["step"] for point in shown["series"]["loss"]] == [1, 2, 3, 4]
+    assert shown["launch_line"].endswith(shown["folder"])
+    assert shown["data_fingerprint"]
+    for_people = mft("runs", "show", report["run_id"]).stdout
+    for word in (
+        "finished",
+        "launched",
+        "data",
+        "loss",
+        "█",
+        "artifacts/count.txt",
+        "generations =",
+    ):
+        assert word in for_people
+
+    log = mft("logs", report["run_id"], "-n", "2")
+    assert log.stdout == "step 3\nstep 4\n"
+
+
+def test_a_failed_run_leaves_with_its_jobs_exit_status_and_says_what_to_do(inputs: Path) -> None:
+    done = launched(inputs, "steps=4,fail=2")
+    assert done.returncode == 5
+    assert json.loads(done.stdout)["status"] == "failed"
+    assert "data.jsonl: a file went missing" in done.stderr
+    assert "mft-tui resume" in done.stderr
+
+
+def test_stop_and_resume_from_the_command_line(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = json.loads(launched(inputs, "steps=9000,pause=0.02", "detach").stdout)["run_id"]
+    stopped = mft("stop", run_id, "--json")
+    assert json.loads(stopped.stdout)["status"] == "stopped", stopped.stderr
+    again = mft("stop", run_id)
+    assert again.returncode == 2
+    assert "was stopped" in again.stderr
+    monkeypatch.setenv("STAND_IN", "steps=3")
+    resumed = mft("resume", run_id, "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["status"] == "finished"
+    attached = mft("attach", run_id)
+    assert attached.returncode == 0
+    assert "attempt 2 begins" in attached.stderr
+
+
+def test_ctrl_c_in_a_foreground_command_stops_the_run(inputs: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, str(inputs)],
+        env={**os.environ, "STAND_IN": "steps=9000,pause=0.02"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    while "counting" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert json.loads(stdout)["status"] == "stopped"
+    assert "Stopping the run" in stderr
+
+
+def test_a_run_archive_is_taken_in_once_however_often_it_is_tried(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = json.loads(launched(inputs, "steps=4").stdout)["run_id"]
+    mft("runs", "tag", run_id, "best")
+    archive = str(tmp_path / "runs.tar.gz")
+    assert mft("runs", "export", run_id, "-o", archive).returncode == 0
+    monkeypatch.setenv("MFT_HOME", str(tmp_path / "elsewhere"))
+    outcomes = [json.loads(mft("runs", "import", archive, "--json").stdout) for _ in range(3)]
+    assert [o[0]["outcome"] for o in outcomes] == ["imported", "already here", "already here"]
+    shown = json.loads(mft("runs", "show", run_id, "--json").stdout)
+    assert (shown["status"], shown["name"], shown["tags"]) == ("finished", "a test", ["best"])
+    assert len(shown["series"]["loss"]) == 4
+
+
+def test_the_trash_is_emptied_only_when_told_so(inputs: Path, mft_home: Path) -> None:
+    run_id = json.loads(launched(inputs, "steps=2").stdout)["run_id"]
+    assert mft("runs", "rm", run_id).returncode == 0
+    assert json.loads(mft("runs", "list", "--json").stdout) == []
+    assert "could go" in mft("runs", "gc").stderr
+    assert (mft_home / "runs" / run_id).is_dir()
+    assert mft("runs", "gc", "--yes").returncode == 0
+    assert not (mft_home / "runs" / run_id).exists()
+    assert mft("runs", "show", run_id).returncode == 5
+
+
+def test_a_changed_input_refuses_a_replay_and_is_named(inputs: Path) -> None:
+    run_id = json.loads(launched(inputs, "steps=2").stdout)["run_id"]
+    plan = mft("--replay", run_id, "--dry-run", "--json")
+    assert plan.returncode == 0, plan.stderr
+    assert json.loads(plan.stdout)["grade"] == "A"
+    changed = inputs / "bench" / "mbpp.jsonl"
+    changed.write_text("[1]\n")
+    refused = mft("--replay", run_id, "--dry-run")
+    assert refused.returncode == 4
+    assert str(changed) in refused.stderr
+    allowed = mft("--replay", run_id, "--dry-run", "--allow-drift", "benchmarks", "--json")
+    assert allowed.returncode == 0
+    assert json.loads(allowed.stdout)["grade"] == "C"
+    changed.unlink()
+    changed.parent.rmdir()
+    assert mft("--replay", run_id, "--dry-run").returncode == 5
+    assert mft("--replay", run_id, "--allow-drift", "weather").returncode == 2
+
+
+def test_an_unknown_run_is_one_clear_error(mft_home: Path) -> None:
+    for command in (("runs", "show"), ("logs",), ("stop",), ("attach",), ("resume",)):
+        done = mft(*command, "zzzz")
+        assert done.returncode == 5, done.stderr
+        assert "zzzz" in done.stderr
+        assert "Traceback" not in done.stderr
