@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from runners.data.decoding import LineDecoder
-from runners.data.fast_bpe import disagreement, fast_encoder
+from runners.data.fast_bpe import FastRecipe, disagreement, fast_encoder, fast_recipe
 from runners.data.formats import recognize
 from runners.data.maskbits import MaskWriter
 from runners.data.records import FORMATS, Format, Text
@@ -40,7 +40,7 @@ def build(
 ) -> None:
     """Tokenize ``tasks`` into ``folder``. meta.json is written last."""
     formats = {task.name: recognize(task) or FORMATS[0] for task in tasks}
-    fast = agrees_on_sample(tokenizer, tasks, formats)
+    recipe = trusted_recipe(tokenizer, tasks, formats)
     work = [
         (task_id, part)
         for task_id, task in enumerate(tasks)
@@ -48,7 +48,7 @@ def build(
         for part in byte_ranges(file, RANGE_BYTES)
     ]
     todo = [TokenizeTask(part, formats[tasks[task_id].name].name) for task_id, part in work]
-    setup = TokenizeSetup(tokenizer.path, tokenizer.markers, system_prompt, fast)
+    setup = TokenizeSetup(tokenizer.path, tokenizer.markers, system_prompt, recipe)
     total = sum(part.size for _, part in work)
     lengths: list[np.ndarray] = []
     trained: list[np.ndarray] = []
@@ -82,21 +82,22 @@ def build(
         tasks=tuple(task.name for task in tasks),
         samples=len(all_lengths),
         tokens=int(all_lengths.sum(dtype=np.int64)),
-        fast=fast,
+        fast=recipe is not None,
         files=tuple(files),
     )
     (folder / "meta.json").write_bytes(msgspec.json.encode(meta))
 
 
-def agrees_on_sample(
+def trusted_recipe(
     tokenizer: ChatTokenizer, tasks: list[TaskFolder], formats: dict[str, Format]
-) -> bool:
-    """True if there is a fast encoder and its ids are the tokenizer's on a sample of the data."""
-    fast = fast_encoder(tokenizer.path, tokenizer.encode)
+) -> FastRecipe | None:
+    """The recipe of a fast encoder whose ids are right on a sample of the data, if there is one."""
+    recipe = fast_recipe(tokenizer.path)
+    fast = fast_encoder(recipe, tokenizer.encode) if recipe else None
     if fast is None:
-        return False
+        return None
     texts = [text for task in tasks for text in _sample_texts(task, formats[task.name])]
-    return disagreement(tokenizer.encode, fast, texts) is None
+    return recipe if disagreement(tokenizer.encode, fast, texts) is None else None
 
 
 def _sample_texts(task: TaskFolder, form: Format) -> Iterator[str]:

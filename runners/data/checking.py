@@ -18,6 +18,7 @@ import numpy.typing as npt
 from runners.data.chatml import ChatMLEncoder
 from runners.data.decoding import SEPARATOR, Decoded, LineDecoder
 from runners.data.diagnose import Fault
+from runners.data.fast_bpe import FastRecipe
 from runners.data.leakage import LeakIndex
 from runners.data.records import Format, Text, get_format
 from runners.data.sources import ByteRange, read_lines
@@ -46,7 +47,7 @@ class CheckSetup:
 
     tokenizer: Path | None
     markers: Markers | None
-    fast: bool
+    recipe: FastRecipe | None
     system_prompt: str | None
     seq_length: int
     leaks: LeakIndex | None
@@ -106,7 +107,7 @@ def worker(setup: CheckSetup) -> Callable[[CheckTask], PartReport]:
     """Load what is shared once; the callable given back checks a range."""
     encoder = None
     if setup.tokenizer is not None and setup.markers is not None:
-        encoder = worker_encoder(setup.tokenizer, setup.markers, setup.system_prompt, setup.fast)
+        encoder = worker_encoder(setup.tokenizer, setup.markers, setup.system_prompt, setup.recipe)
     return lambda task: _RangeCheck(task, setup, encoder).run()
 
 

@@ -9,6 +9,7 @@ before it trusts one.
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -66,12 +67,18 @@ def lazy_encoder(path: Path) -> Encode:
     return encode
 
 
-def fast_encoder(path: Path, slow: Encode) -> Encode | None:
-    """A tiktoken encoder for a tokenizer.json, or None where tiktoken cannot express it.
+@dataclass(frozen=True)
+class FastRecipe:
+    """What a fast encoder is made of: small enough to be sent to workers, so only one reads it."""
 
-    Texts that are rare and delicate (not in normal form C, with an added token in them, very long)
-    go to ``slow``, the tokenizer itself.
-    """
+    pattern: str
+    ranks: dict[bytes, int]
+    plain_added: tuple[str, ...]
+    normalizes: bool
+
+
+def fast_recipe(path: Path) -> FastRecipe | None:
+    """The recipe for a tokenizer.json, or None where tiktoken cannot express it."""
     try:
         described = msgspec.json.decode(path.read_bytes(), type=_TokenizerJson)
     except msgspec.DecodeError:
@@ -80,17 +87,30 @@ def fast_encoder(path: Path, slow: Encode) -> Encode | None:
     ranks = _ranks(described.model)
     if pattern is None or ranks is None or not _normalizes_to_nfc_at_most(described.normalizer):
         return None
+    added = tuple(token.content for token in described.added_tokens if not token.special)
+    return FastRecipe(pattern, ranks, added, described.normalizer is not None)
+
+
+def fast_encoder(recipe: FastRecipe, slow: Encode) -> Encode | None:
+    """A tiktoken encoder; None when tiktoken refuses the recipe.
+
+    Texts that are rare and delicate (not in normal form C, with an added token in them, very long)
+    go to ``slow``, the tokenizer itself.
+    """
     try:
         core = tiktoken.Encoding(
-            "from-tokenizer-json", pat_str=pattern, mergeable_ranks=ranks, special_tokens={}
+            "from-tokenizer-json",
+            pat_str=recipe.pattern,
+            mergeable_ranks=recipe.ranks,
+            special_tokens={},
         )
     except (ValueError, KeyError):
         return None
-    normalizes = described.normalizer is not None
-    plain_added = [re.escape(t.content) for t in described.added_tokens if not t.special]
+    normalizes = recipe.normalizes
+    plain_added = [re.escape(text) for text in recipe.plain_added]
     has_added = re.compile("|".join(plain_added)).search if plain_added else None
     encode_ordinary = core._core_bpe.encode_ordinary
-    if pattern in LINE_PATTERNS:
+    if recipe.pattern in LINE_PATTERNS:
         encode_ordinary = by_lines(encode_ordinary)
 
     def encode(text: str) -> list[int]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from runners.data.chatml import ChatMLEncoder
 from runners.data.decoding import LineDecoder
-from runners.data.fast_bpe import fast_encoder, lazy_encoder
+from runners.data.fast_bpe import FastRecipe, fast_encoder, lazy_encoder
 from runners.data.records import get_format
 from runners.data.sources import ByteRange, read_lines
 from runners.data.tokenizer import Markers
@@ -19,12 +19,12 @@ from runners.errors import JobFailedError
 
 @dataclass(frozen=True)
 class TokenizeSetup:
-    """What all workers of a build share. ``fast`` uses the tiktoken path, found to be equal."""
+    """What all workers of a build share. ``recipe`` makes the fast encoder, if there is one."""
 
     tokenizer: Path
     markers: Markers
     system_prompt: str | None
-    fast: bool
+    recipe: FastRecipe | None
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,17 @@ class Tokenized:
 
 def worker(setup: TokenizeSetup) -> Callable[[TokenizeTask], Tokenized]:
     """Load the tokenizer once; the callable given back tokenizes a range."""
-    encoder = worker_encoder(setup.tokenizer, setup.markers, setup.system_prompt, setup.fast)
+    encoder = worker_encoder(setup.tokenizer, setup.markers, setup.system_prompt, setup.recipe)
     return lambda task: tokenize_range(task, encoder)
 
 
 def worker_encoder(
-    tokenizer: Path, markers: Markers, system_prompt: str | None, fast: bool
+    tokenizer: Path, markers: Markers, system_prompt: str | None, recipe: FastRecipe | None
 ) -> ChatMLEncoder:
-    """An encoder as the parent has decided on it; ``fast`` was compared there and found equal."""
+    """An encoder as the parent chose it; the ``recipe`` was compared there and found equal."""
     encode = lazy_encoder(tokenizer)
-    if fast:
-        quick = fast_encoder(tokenizer, encode)
+    if recipe is not None:
+        quick = fast_encoder(recipe, encode)
         if quick is None:
             raise JobFailedError("the fast tokenizer path cannot be made", where=str(tokenizer))
         encode = quick

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from runners.data.building import agrees_on_sample
+from runners.data.building import trusted_recipe
 from runners.data.checking import (
     ERRORS_KEPT,
     EXAMPLES_KEPT,
@@ -109,14 +109,13 @@ def validate(
     folders = find_tasks(paths)
     tasks = [_TaskSoFar(folder, recognize(folder) or FORMATS[0]) for folder in folders]
     tokenizer = load_tokenizer(tokens.tokenizer) if tokens else None
-    fast = tokenizer is not None and agrees_on_sample(
-        tokenizer, folders, {task.folder.name: task.form for task in tasks}
-    )
+    formats = {task.folder.name: task.form for task in tasks}
+    recipe = trusted_recipe(tokenizer, folders, formats) if tokenizer else None
     leaks: LeakIndex | None = build_index(benchmark_texts(benchmarks)) if benchmarks else None
     setup = CheckSetup(
         tokenizer=tokenizer.path if tokenizer else None,
         markers=tokenizer.markers if tokenizer else None,
-        fast=fast,
+        recipe=recipe,
         system_prompt=tokens.system_prompt if tokens else None,
         seq_length=tokens.seq_length if tokens else 0,
         leaks=leaks,
@@ -141,7 +140,7 @@ def validate(
         cross_task_duplicates=_warned_of_repeats("duplicate_across_tasks", tasks, across),
         leakage_checked=leaks is not None,
         seconds=time.monotonic() - began,
-        tokenizer=_tokenizer_note(tokenizer, fast),
+        tokenizer=_tokenizer_note(tokenizer, recipe is not None),
         pack_fill=_pack_fill(tasks, tokens) if tokens else None,
     )
 

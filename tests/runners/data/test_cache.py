@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from runners.config import TrainConfig
 from runners.data.cache import build_cache
-from runners.data.fast_bpe import fast_encoder
+from runners.data.fast_bpe import fast_encoder, fast_recipe
 from runners.data.preview import encode_record
 from runners.data.records import get_format
 from runners.data.tokenizer import load_tokenizer
@@ -255,7 +255,9 @@ def test_fast_ids_are_the_tokenizers_for_delicate_texts(qwen3_encoders, text):
 @pytest.fixture(scope="module")
 def qwen3_encoders(qwen3):
     tokenizer = load_tokenizer(qwen3)
-    fast = fast_encoder(tokenizer.path, tokenizer.encode)
+    recipe = fast_recipe(tokenizer.path)
+    assert recipe is not None
+    fast = fast_encoder(recipe, tokenizer.encode)
     assert fast is not None
     return tokenizer.encode, fast
 
@@ -264,7 +266,9 @@ def test_a_plain_byte_level_tokenizer_has_a_fast_encoder_with_the_same_ids(
     tiny_tokenizer, real_pairs
 ):
     tokenizer = load_tokenizer(tiny_tokenizer)
-    fast = fast_encoder(tokenizer.path, tokenizer.encode)
+    recipe = fast_recipe(tokenizer.path)
+    assert recipe is not None
+    fast = fast_encoder(recipe, tokenizer.encode)
     assert fast is not None
     for doc, code in real_pairs[:200]:
         assert fast(code) == tokenizer.encode(code)
@@ -290,7 +294,7 @@ def test_what_the_fast_path_cannot_express_is_left_to_the_tokenizer(tmp_path, ch
         described["model"]["byte_fallback"] = True
     file.write_text(json.dumps(described))
     tokenizers.Tokenizer.from_file(str(file))
-    assert fast_encoder(folder / "tokenizer.json", lambda text: []) is None
+    assert fast_recipe(folder / "tokenizer.json") is None
 
 
 def test_a_tokenizer_that_prefixes_spaces_does_not_put_one_into_every_segment(tmp_path):
