@@ -30,6 +30,7 @@ from mft_tui.widgets.themes import THEMES
 from runners.lifecycle.folders import StateFolder
 
 if TYPE_CHECKING:
+    from db import Store
     from db.records import RunRow
 
 _LONG_JOB = 60.0
@@ -41,7 +42,7 @@ class MftApp(App[int]):
 
     TITLE = "mft-tui"
     ENABLE_COMMAND_PALETTE = True
-    CSS_PATH: ClassVar[list[str]] = ["screens/home.tcss"]  # a default screen loads none itself
+    CSS_PATH = ["screens/home.tcss"]  # a default screen loads none itself
     CSS = """
     Screen { background: $background; }
     Footer { background: $panel; }
@@ -57,7 +58,9 @@ class MftApp(App[int]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Keys", key_display="?", id="app.help"),
-        Binding("ctrl+p", "command_palette", "Palette", show=False, priority=True, id="app.palette"),
+        Binding(
+            "ctrl+p", "command_palette", "Palette", show=False, priority=True, id="app.palette"
+        ),
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
         Binding("ctrl+t", "next_theme", "Theme", show=False, id="app.theme"),
@@ -97,7 +100,7 @@ class MftApp(App[int]):
     def _preferences_path(self) -> Path:
         return self.state.root / "app.json"
 
-    def get_default_screen(self) -> Screen[object]:
+    def get_default_screen(self) -> HomeScreen:
         return HomeScreen()
 
     def on_mount(self) -> None:
@@ -113,13 +116,12 @@ class MftApp(App[int]):
 
     @work(group="reopen", exit_on_error=False)
     async def _go_back_to(self, run_ids: list[str]) -> None:
-        """Open the monitor that was open when the app was last left, if its runs are still there."""
+        """Open the monitor that was open when the app was left, if its runs are still there."""
         from db.errors import StoreError
         from mft_tui.screens.monitor import MonitorScreen
 
         try:
-            for run_id in run_ids:
-                await self.tracker.ask(lambda store, wanted=run_id: store.get_run(wanted))
+            await self.tracker.ask(lambda store: [store.get_run(run_id) for run_id in run_ids])
         except StoreError:
             self.preferences.monitoring = []
             return
@@ -167,7 +169,7 @@ class MftApp(App[int]):
             self._tell_ended(row)
 
     async def _refresh_liveness(self) -> None:
-        def look(store: object) -> None:
+        def look(store: "Store") -> None:
             from runners.lifecycle import liveness
 
             liveness.refresh(store)

@@ -113,8 +113,9 @@ async def start_command(app: "MftApp", arguments: Sequence[str]) -> None:
     if code != 0:
         text = await app.lanes["files"].call(log.read_text, "utf-8", "replace")
         words = "\n".join(text.strip().splitlines()[-4:])
-        app.notify(words or f"exit {code}", title=f"mft-tui {arguments[0]}", severity="error",
-                   timeout=15)
+        app.notify(
+            words or f"exit {code}", title=f"mft-tui {arguments[0]}", severity="error", timeout=15
+        )
     app.runs_changed.publish(None)
 
 

@@ -33,7 +33,9 @@ class Choose(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static(self._title)
-            yield OptionList(*(Option(choice, id=f"c{n}") for n, choice in enumerate(self._choices)))
+            yield OptionList(
+                *(Option(choice, id=f"c{n}") for n, choice in enumerate(self._choices))
+            )
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()

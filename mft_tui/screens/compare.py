@@ -76,9 +76,11 @@ def flipped(first: Side, other: Side) -> list[tuple[str, int, str]]:
     rows = []
     for task, before in first.passed.items():
         after = other.passed.get(task, {})
-        for index in sorted(before.keys() & after.keys()):
-            if before[index] != after[index]:
-                rows.append((task, index, "won" if after[index] else "lost"))
+        rows += [
+            (task, index, "won" if after[index] else "lost")
+            for index in sorted(before.keys() & after.keys())
+            if before[index] != after[index]
+        ]
     return rows
 
 

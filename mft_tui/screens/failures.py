@@ -99,7 +99,9 @@ class FailuresScreen(Screen[None]):
     @work(group="case", exclusive=True)
     async def _bring(self, verdict: VerdictRecord) -> None:
         config = json.loads(self._run.config or "{}")
-        self._case = await self._mft.lanes["files"].call(read_case, config, self._task_name, verdict)
+        self._case = await self._mft.lanes["files"].call(
+            read_case, config, self._task_name, verdict
+        )
         self._show_part()
 
     def action_part(self, step: int) -> None:
@@ -155,7 +157,9 @@ def read_case(config: dict[str, Any], task: str, verdict: VerdictRecord) -> Case
     if candidate is not None:
         parts["code"] = candidate
     try:
-        folder = resolve_benchmarks(Path(config["benchmarks"]) if config.get("benchmarks") else None)
+        folder = resolve_benchmarks(
+            Path(config["benchmarks"]) if config.get("benchmarks") else None
+        )
         row = load_questions(folder, task)[verdict.index].row
     except (MftError, IndexError) as error:
         parts["prompt"] = parts["tests"] = str(error)

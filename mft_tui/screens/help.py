@@ -17,7 +17,8 @@ class HelpScreen(ModalScreen[None]):
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
     HelpScreen > VerticalScroll {
-        width: 78; max-width: 98%; height: auto; max-height: 92%; padding: 0 1; scrollbar-size-vertical: 1;
+        width: 78; max-width: 98%; height: auto; max-height: 92%;
+        padding: 0 1; scrollbar-size-vertical: 1;
         background: $panel; border: round $primary;
     }
     """
@@ -57,6 +58,10 @@ class HelpScreen(ModalScreen[None]):
             table.add_row(Text(" ".join(keys), "bold"), description, binding.id or "")
         table.add_row("", "", "")
         table.add_row(
-            "", Text('Keys are remapped in app.json of the state folder: {"keys": {"id": "key"}}.',
-                     "dim"), "")
+            "",
+            Text(
+                'Keys are remapped in app.json of the state folder: {"keys": {"id": "key"}}.', "dim"
+            ),
+            "",
+        )
         return table

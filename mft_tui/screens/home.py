@@ -30,7 +30,9 @@ The same from the shell:
     [dim]$[/] mft-tui demo
     [dim]$[/] mft-tui train CONFIG\
 """
-_NO_MATCH = "[b]No run matches the filter.[/b]\n\n[b $accent]/[/]   change it; leave it empty to see all"
+_NO_MATCH = (
+    "[b]No run matches the filter.[/b]\n\n[b $accent]/[/]   change it; leave it empty to see all"
+)
 _SORTS = ("-created_at", "name", "-pass@1", "status", "kind")
 
 
@@ -60,7 +62,9 @@ class HomeScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield TitleBar("mft-tui  runs")
-        yield Input(id="filter", placeholder="status:finished kind:train loss<1.2 tag:best since:7d")
+        yield Input(
+            id="filter", placeholder="status:finished kind:train loss<1.2 tag:best since:7d"
+        )
         yield RunTable(self._app.clock)
         with Container(id="empty"):
             yield Static(_EMPTY)
@@ -127,7 +131,10 @@ class HomeScreen(Screen[None]):
 
     def _tell(self, total: int) -> None:
         live = len(self._app.live)
-        words = [f"[$primary]{live} running[/]" if live else "", f"{total:,} run{'s' * (total != 1)}"]
+        words = [
+            f"[$primary]{live} running[/]" if live else "",
+            f"{total:,} run{'s' * (total != 1)}",
+        ]
         if self._filter:
             words.insert(0, f"[$accent]{escape(self._filter)}[/]")
         if self.table.marked:
@@ -140,7 +147,10 @@ class HomeScreen(Screen[None]):
         if event.row is not None:
             run = event.row.run
             line.append(f"{run.id}  ", "bold")
-            parts = [run.message.splitlines()[0] if run.message else "", run.note.replace("\n", " ")]
+            parts = [
+                run.message.splitlines()[0] if run.message else "",
+                run.note.replace("\n", " "),
+            ]
             parts.append(" ".join(f"#{tag}" for tag in event.row.tags))
             if run.parent_id:
                 parts.append(f"from {run.parent_id}")
@@ -206,8 +216,18 @@ class HomeScreen(Screen[None]):
     # What is done with a run
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        needs_run = {"open", "compare", "replay", "resume", "export", "stop", "delete", "note",
-                     "tag", "copy"}
+        needs_run = {
+            "open",
+            "compare",
+            "replay",
+            "resume",
+            "export",
+            "stop",
+            "delete",
+            "note",
+            "tag",
+            "copy",
+        }
         if action not in needs_run:
             return True
         if not self.is_mounted or not (tables := self.query(RunTable)):
@@ -235,8 +255,8 @@ class HomeScreen(Screen[None]):
 
         if self.query_one("#filter").has_focus:
             return
-        rows = list(self.table.marked.values()) or [self.table.current]
-        ids = [row.run.id for row in rows if row is not None]
+        rows = self._chosen_all()
+        ids = [row.run.id for row in rows]
         if ids:
             self.app.push_screen(MonitorScreen(ids))
 
@@ -259,6 +279,11 @@ class HomeScreen(Screen[None]):
 
     def _chosen(self) -> RunRow | None:
         return self.table.current
+
+    def _chosen_all(self) -> list[RunRow]:
+        """The marked runs, else the one under the cursor."""
+        here = self.table.current
+        return list(self.table.marked.values()) or ([here] if here is not None else [])
 
     @work(group="act")
     async def action_replay(self) -> None:
@@ -292,8 +317,8 @@ class HomeScreen(Screen[None]):
     async def action_delete(self) -> None:
         from mft_tui.screens.actions import trash_runs
 
-        rows = list(self.table.marked.values()) or [self._chosen()]
-        if await trash_runs(self._app, [row.run for row in rows if row is not None]):
+        rows = self._chosen_all()
+        if await trash_runs(self._app, [row.run for row in rows]):
             self.table.marked.clear()
             self.table.renew()
 

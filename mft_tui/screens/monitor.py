@@ -45,10 +45,22 @@ class MonitorScreen(Screen[None]):
         Binding("2", "view('log')", "Log", id="monitor.log"),
         Binding("3", "view('side')", "Machine", id="monitor.side"),
         Binding("4", "view('pane')", "Charts", show=False, id="monitor.pane"),
-        Binding("right_square_bracket", "next(1)", "Next run", show=False, key_display="]",
-                id="monitor.next"),
-        Binding("left_square_bracket", "next(-1)", "Previous run", show=False, key_display="[",
-                id="monitor.previous"),
+        Binding(
+            "right_square_bracket",
+            "next(1)",
+            "Next run",
+            show=False,
+            key_display="]",
+            id="monitor.next",
+        ),
+        Binding(
+            "left_square_bracket",
+            "next(-1)",
+            "Previous run",
+            show=False,
+            key_display="[",
+            id="monitor.previous",
+        ),
         Binding("s", "stop", "Stop", id="monitor.stop"),
         Binding("u", "resume", "Resume", id="monitor.resume"),
         Binding("x", "export", "Export", id="monitor.export"),
@@ -74,16 +86,15 @@ class MonitorScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield TitleBar()
         yield Static(id="tabs")
-        with Vertical(id="body"):
-            with Horizontal(id="work"):
-                with Vertical(id="pane"):
-                    yield Facts(id="top")
-                with Vertical(id="side"):
-                    yield Facts(id="facts")
-                    yield Static("machine", classes="head")
-                    yield GpuTable()
-                    yield Static("events", classes="head")
-                    yield Static(id="events")
+        with Vertical(id="body"), Horizontal(id="work"):
+            with Vertical(id="pane"):
+                yield Facts(id="top")
+            with Vertical(id="side"):
+                yield Facts(id="facts")
+                yield Static("machine", classes="head")
+                yield GpuTable()
+                yield Static("events", classes="head")
+                yield Static(id="events")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -333,8 +344,16 @@ def run_facts(
         ("elapsed", span(end - run.started_at) if run.started_at else ""),
         ("gradient norm", value("grad_norm", "gradient_norm")),
     ]
-    shown = {"lr", "learning_rate", "tokens_per_second", "mfu", "grad_norm", "gradient_norm",
-             "seconds_left", *losses[:1]}
+    shown = {
+        "lr",
+        "learning_rate",
+        "tokens_per_second",
+        "mfu",
+        "grad_norm",
+        "gradient_norm",
+        "seconds_left",
+        *losses[:1],
+    }
     for key, point in latest.items():
         if "/" not in key and key not in losses and key not in shown and len(facts) < 16:
             facts.append((key.replace("_", " "), number(point.value)))

@@ -44,7 +44,9 @@ def other_metrics(keys: list[str]) -> list[list[str]]:
             kind = "validation" if _is_validation(key) and "loss" in key else key.split("/")[0]
             groups.setdefault(kind, []).append(key)
     first = ("validation", "learning_rate", "lr", "tokens_per_second", "mfu", "gradient")
-    order = {kind: next((n for n, p in enumerate(first) if kind.startswith(p)), 9) for kind in groups}
+    order = {
+        kind: next((n for n, p in enumerate(first) if kind.startswith(p)), 9) for kind in groups
+    }
     return [groups[kind][:8] for kind in sorted(groups, key=lambda kind: (order[kind], kind))]
 
 
@@ -57,8 +59,9 @@ class TrainPane(Vertical):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("full_stop", "turn(1)", "Metric", key_display=".", id="monitor.next_metric"),
-        Binding("comma", "turn(-1)", "Metric", show=False, key_display=",",
-                id="monitor.previous_metric"),
+        Binding(
+            "comma", "turn(-1)", "Metric", show=False, key_display=",", id="monitor.previous_metric"
+        ),
     ]
     DEFAULT_CSS = """
     TrainPane #second { height: 1fr; }

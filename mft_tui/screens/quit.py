@@ -19,7 +19,7 @@ class QuitScreen(ModalScreen[str | None]):
         width: 62; max-width: 96%; height: auto; padding: 1 2; background: $panel;
         border: round $primary;
     }
-    QuitScreen OptionList { height: auto; border: none; background: $panel; margin-top: 1; padding: 0; }
+    QuitScreen OptionList { height: auto; background: $panel; margin-top: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "answer('detach')", "Detach", id="quit.detach"),

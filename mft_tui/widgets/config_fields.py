@@ -20,7 +20,7 @@ from runners.config.resolve import settings_from_text
 
 @dataclass(frozen=True)
 class Setting:
-    """One key: ``choices`` is empty where anything may be typed; ``default`` is None if required."""
+    """One key; ``choices`` is empty where anything may be typed, ``default`` None if required."""
 
     key: str
     group: str
@@ -84,11 +84,12 @@ _SIGNS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
 
 
 def _limits(metadata: Sequence[object]) -> str:
-    said = []
-    for name, sign in _SIGNS:
-        for limit in metadata:
-            if (bound := getattr(limit, name, None)) is not None:
-                said.append(f"{sign} {bound:g}")
+    said = [
+        f"{sign} {bound:g}"
+        for name, sign in _SIGNS
+        for limit in metadata
+        if (bound := getattr(limit, name, None)) is not None
+    ]
     return ", ".join(said)
 
 

@@ -30,7 +30,7 @@ class SettingList(ScrollView, can_focus=True):
     """The lines: headings of groups, and settings."""
 
     DEFAULT_CSS = """
-    SettingList { height: 1fr; background: $background; scrollbar-size-vertical: 1; overflow-x: hidden; }
+    SettingList { height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; }
     SettingList > .settings--cursor { background: $primary 25%; }
     SettingList > .settings--group { color: $accent; text-style: bold; }
     SettingList > .settings--default { color: $text-muted; }
@@ -38,7 +38,10 @@ class SettingList(ScrollView, can_focus=True):
     SettingList > .settings--wrong { color: $error; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "settings--cursor", "settings--group", "settings--default", "settings--changed",
+        "settings--cursor",
+        "settings--group",
+        "settings--default",
+        "settings--changed",
         "settings--wrong",
     }
     BINDINGS: ClassVar[list[BindingType]] = [

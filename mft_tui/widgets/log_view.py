@@ -72,7 +72,7 @@ class _Reader:
         self.filter = None if pattern is None else LineFilter(self.log, pattern)
 
     def find(self, pattern: "re.Pattern[bytes]", row: int, backwards: bool) -> int | None:
-        """The row of the next match from ``row`` on, among the rows of the filter if there is one."""
+        """The row of the next match from ``row`` on, among the rows that the filter leaves."""
         if self.filter is None:
             return self.log.find(pattern, row, backwards=backwards)
         matches = self.filter.matches
@@ -247,7 +247,7 @@ class LogView(ScrollView, can_focus=True):
         strip = Strip([Segment(text, style) for text, style in runs])
         strips = [strip]
         if width and strip.cell_length > width:
-            cuts = list(range(width, strip.cell_length, width)) + [strip.cell_length]
+            cuts = [*range(width, strip.cell_length, width), strip.cell_length]
             strips = list(strip.divide(cuts))
         self._strips[row, width] = strips
         return strips

@@ -42,8 +42,9 @@ class MetricChart(PlotextPlot, can_focus=True):
         Binding("right", "cursor(1)", "Read", show=False, id="chart.right"),
         Binding("shift+left", "pan(-0.5)", "Move", show=False, id="chart.pan_left"),
         Binding("shift+right", "pan(0.5)", "Move", show=False, id="chart.pan_right"),
-        Binding("plus,equals_sign", "zoom(0.5)", "Zoom in", key_display="+", show=False,
-                id="chart.in"),
+        Binding(
+            "plus,equals_sign", "zoom(0.5)", "Zoom in", key_display="+", show=False, id="chart.in"
+        ),
         Binding("minus", "zoom(2.0)", "Zoom out", show=False, id="chart.out"),
         Binding("0", "whole", "All steps", show=False, id="chart.whole"),
     ]
@@ -61,7 +62,11 @@ class MetricChart(PlotextPlot, can_focus=True):
             self.chart, self.window = chart, window
 
     def __init__(
-        self, title: str, clock: Callable[[], float], *, id: str | None = None  # noqa: A002
+        self,
+        title: str,
+        clock: Callable[[], float],
+        *,
+        id: str | None = None,  # noqa: A002
     ) -> None:
         super().__init__(id=id)
         self._clock = clock

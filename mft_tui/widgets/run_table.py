@@ -39,7 +39,7 @@ class RunTable(ScrollView, can_focus=True):
     """A cursor over runs, marks on some of them, columns as wide as the screen allows."""
 
     DEFAULT_CSS = """
-    RunTable { height: 1fr; background: $background; scrollbar-size-vertical: 1; overflow-x: hidden; }
+    RunTable { height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; }
     RunTable > .runs--header { color: $text-muted; }
     RunTable > .runs--cursor { background: $primary 25%; text-style: bold; }
     RunTable > .runs--cursor-blurred { background: $boost; }

@@ -5,6 +5,7 @@ completions and verdicts are JSONL files that only grow, so each look reads what
 lane; knows no widget.
 """
 
+import contextlib
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ class GrowingJsonl:
     offset: int = 0
 
     def new_rows(self) -> list[dict[str, Any]]:
-        """Rows since the last look (of at most 8 MiB); lines that are no JSON object are skipped."""
+        """Rows since the last look (of at most 8 MiB); lines that are no object are skipped."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
@@ -120,7 +121,9 @@ def task_totals(config: dict[str, Any], kind: str) -> dict[str, int]:
 
     named = [str(task) for task in config.get("tasks") or []] or list(TASKS)
     try:
-        folder = resolve_benchmarks(Path(config["benchmarks"]) if config.get("benchmarks") else None)
+        folder = resolve_benchmarks(
+            Path(config["benchmarks"]) if config.get("benchmarks") else None
+        )
     except MftError:
         folder = None
     limit = config.get("limit") or None
@@ -128,10 +131,8 @@ def task_totals(config: dict[str, Any], kind: str) -> dict[str, int]:
     for task in named:
         count = 500 if task == "mbpp" else 164
         if folder is not None:
-            try:
+            with contextlib.suppress(MftError):
                 count = len(load_questions(folder, task))
-            except MftError:
-                pass
         totals[task] = min(count, int(limit)) if limit else count
     if kind == "evaluate" and config.get("generations"):
         totals = _generated(Path(str(config["generations"])), totals)

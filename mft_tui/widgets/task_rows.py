@@ -29,7 +29,10 @@ class TaskRows(ScrollView, can_focus=True):
     TaskRows > .tasks--muted { color: $text-muted; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "tasks--cursor", "tasks--bar", "tasks--done", "tasks--muted",
+        "tasks--cursor",
+        "tasks--bar",
+        "tasks--done",
+        "tasks--muted",
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False, id="tasks.up"),

@@ -91,7 +91,8 @@ def render_line(raw: bytes) -> tuple[Run, ...]:
     if _PLAIN.match(text):
         return ((text.expandtabs(_TAB), None),) if text else ()
     strokes = text.rsplit("\r", _STROKES_KEPT)
-    pen, cells = _Pen(), []
+    pen = _Pen()
+    cells: list[tuple[str, Style | None]] = []
     for stroke in strokes[1:] if len(strokes) > _STROKES_KEPT else strokes:
         cells = _write_over(cells, stroke, pen)
     return _runs(cells)

@@ -81,7 +81,8 @@ def test_first_paint_costs_at_most_1_6_times_a_bare_app(tmp_path: Path) -> None:
 
 
 async def test_an_idle_app_takes_at_most_one_percent_of_a_core(
-    filled: StateFolder, make_app: object  # noqa: F811
+    filled: StateFolder,
+    make_app: object,  # noqa: F811
 ) -> None:
     app = MftApp(filled)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -117,7 +118,8 @@ with open(sys.argv[1], "ab", buffering=0) as file:
 
 
 async def test_a_flood_of_50_000_lines_a_second_leaves_the_keys_alive(
-    filled: StateFolder, make_app: object  # noqa: F811
+    filled: StateFolder,
+    make_app: object,  # noqa: F811
 ) -> None:
     app = MftApp(filled, clock=lambda: NOW)
     seconds = 8
@@ -144,7 +146,9 @@ async def test_a_flood_of_50_000_lines_a_second_leaves_the_keys_alive(
 
 async def test_a_gigabyte_of_log_is_open_in_half_a_second(tmp_path: Path) -> None:
     path = tmp_path / "console.log"
-    block = b"".join(b"INFO step %09d loss 1.2345 learning rate 0.0002\n" % n for n in range(20_000))
+    block = b"".join(
+        b"INFO step %09d loss 1.2345 learning rate 0.0002\n" % n for n in range(20_000)
+    )
     with path.open("wb") as file:
         for _ in range(2**30 // len(block) + 1):
             file.write(block)
@@ -232,21 +236,26 @@ async def test_the_monitor_of_a_run_with_a_million_points_opens_quickly(
         lag = asyncio.create_task(_lag(stop))
         began = time.perf_counter()
         app.push_screen(screen)
-        await until(pilot, lambda: screen.query("#loss") and screen.query_one("#loss", MetricChart).curves)
+        await until(
+            pilot, lambda: screen.query("#loss") and screen.query_one("#loss", MetricChart).curves
+        )
         opened = time.perf_counter() - began
         await asyncio.sleep(2)
         stop.set()
         late = sorted(await lag)
     points = sum(len(c.steps) for c in screen.query_one("#loss", MetricChart).curves)
-    print(f"\na million points: charts in {opened:.2f} s, {points} drawn, worst lag "
-          f"{late[-1] * 1e3:.0f} ms")
+    print(
+        f"\na million points: charts in {opened:.2f} s, {points} drawn, worst lag "
+        f"{late[-1] * 1e3:.0f} ms"
+    )
     assert points <= 3 * 1300
     assert opened <= 1.5
 
 
 @pytest.mark.parametrize("place", ["home", "monitor", "wizard"])
 async def test_leaving_takes_at_most_a_second(
-    filled: StateFolder, place: str  # noqa: F811
+    filled: StateFolder,
+    place: str,
 ) -> None:
     from mft_tui.screens.wizard import WizardScreen
 

@@ -1,4 +1,4 @@
-"""The wizard, from data to a submission: a page a step, one draft, the same jobs as the commands."""
+"""The wizard, from data to a submission: a page a step, one draft, the commands' jobs."""
 
 from mft_tui.screens.wizard.screen import WizardScreen
 

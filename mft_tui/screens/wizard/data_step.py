@@ -57,7 +57,9 @@ class DataStep(StepPane):
 
     def compose(self) -> ComposeResult:
         yield Static("task folders: one folder a task, with its JSONL files", classes="head first")
-        yield PathInput(self.mft.lanes["files"], placeholder="a folder, enter to add, tab completes")
+        yield PathInput(
+            self.mft.lanes["files"], placeholder="a folder, enter to add, tab completes"
+        )
         yield OptionList(id="tasks")
         yield Static(id="progress", classes="said")
         yield OptionList(id="problems")

@@ -51,8 +51,11 @@ class JobStep(StepPane):
             lambda store: inputs_from_runs(store, self.kind, dict(self.draft.runs))
         )
         values = self.draft.of(self.kind)
+        runs = str(self.mft.state.runs)
         for key, value in given.items():
-            values.setdefault(key, value)
+            # What the person chose stays; what an earlier run of this draft gave is renewed.
+            if not values.get(key) or str(values[key]).startswith(runs):
+                values[key] = value
         self.query_one(ConfigForm).replace(values)
         await self._show_run()
         self._tell_state()

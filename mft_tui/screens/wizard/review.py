@@ -60,9 +60,7 @@ def review(kind: str, values: Mapping[str, Any]) -> Review:
     return Review(resolved.config, origins, differences, line, tuple(warnings), answer)
 
 
-def _training(
-    config: Any, values: dict[str, Any]
-) -> "tuple[str, Estimate | None, list[str]]":
+def _training(config: Any, values: dict[str, Any]) -> "tuple[str, Estimate | None, list[str]]":
     from mft_tui.screens.wizard.hardware_step import estimate_draft
     from runners.config.launch_line import accelerate_argv, shown
     from runners.hardware.probe import detect

@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def origin_of(kind: str) -> dict[str, str]:
-    """Where values come from that a draft leaves open: the environment, or the person's defaults."""
+    """Where values come from that a draft leaves open, by key: environment or user default."""
     import os
 
     from runners.config import KINDS
@@ -104,7 +104,9 @@ class SettingsStep(StepPane):
         from mft_tui.screens.ask import AskText
 
         text = await self.app.push_screen_wait(
-            AskText("Load settings from", hint="a JSON, YAML or TOML file; the reference's load too")
+            AskText(
+                "Load settings from", hint="a JSON, YAML or TOML file; the reference's load too"
+            )
         )
         if text:
             values = await self.mft.lanes["files"].call(_load, Path(text).expanduser(), self.kind)
@@ -121,7 +123,9 @@ class SettingsStep(StepPane):
         from mft_tui.screens.ask import AskText
 
         text = await self.app.push_screen_wait(
-            AskText("Save settings to", f"{self.draft.name}.json", "a JSON file for `mft-tui train`")
+            AskText(
+                "Save settings to", f"{self.draft.name}.json", "a JSON file for `mft-tui train`"
+            )
         )
         if text:
             path = Path(text).expanduser().absolute()

@@ -72,8 +72,14 @@ def add_scores(state: StateFolder, number: int, passed: int) -> None:
             writer.verdicts(
                 task,
                 [
-                    VerdictRecord(n, f"t/{n}", n < passed, "passed" if n < passed else "wrong",
-                                  0.1, "" if n < passed else "AssertionError: 1 != 2")
+                    VerdictRecord(
+                        n,
+                        f"t/{n}",
+                        n < passed,
+                        "passed" if n < passed else "wrong",
+                        0.1,
+                        "" if n < passed else "AssertionError: 1 != 2",
+                    )
                     for n in range(4)
                 ],
             )
@@ -99,8 +105,14 @@ def filled(state: StateFolder) -> StateFolder:
     add_scores(state, 4, 3)
     add_run(state, 5, kind="evaluate", name="scores again", parent_id=run_id(3))
     add_scores(state, 5, 2)
-    add_run(state, 6, name="out of memory", status="failed", exit_code=1,
-            message="out of memory: 23.1 GiB of 24 GiB used")
+    add_run(
+        state,
+        6,
+        name="out of memory",
+        status="failed",
+        exit_code=1,
+        message="out of memory: 23.1 GiB of 24 GiB used",
+    )
     return state
 
 

@@ -70,8 +70,14 @@ async def test_ten_thousand_runs_are_paged_not_loaded(state: StateFolder, make_a
         from dataclasses import replace
 
         for number in range(1, 1200):
-            store.insert_run(replace(record, id=run_id(number), name=f"run {number}",
-                                     created_at=record.created_at + number))
+            store.insert_run(
+                replace(
+                    record,
+                    id=run_id(number),
+                    name=f"run {number}",
+                    created_at=record.created_at + number,
+                )
+            )
     app = make_app()
     async with app.run_test(size=SIZE) as pilot:
         table = _table(app)

@@ -1,4 +1,4 @@
-"""The models beneath the widgets: curves, words, settings, drafts, preferences, task files, lanes."""
+"""The models beneath the widgets: curves, words, settings, drafts, task files, lanes."""
 
 import asyncio
 import json
@@ -74,7 +74,6 @@ def test_ticks_are_round_and_inside(low: float, width: float, count: int) -> Non
     slack = width * 1e-6
     assert all(low - slack <= tick <= low + width + slack for tick in found) or found == [low]
     assert len(found) <= count + 2
-
 
 
 def test_every_setting_of_every_job_is_a_row_with_group_and_explanation() -> None:

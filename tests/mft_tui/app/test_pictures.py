@@ -1,6 +1,6 @@
 """Every screen as it looks, at both sizes: the clock stands still, the cursor does not blink.
 
-The same screens are the pictures of the README; ``MFT_PICTURES=docs/pictures pytest …`` renews them.
+The same screens are the README's pictures: ``MFT_PICTURES=$PWD/docs/pictures pytest …``.
 """
 
 import os
@@ -45,8 +45,11 @@ async def _train(pilot: P) -> None:
     pilot.app.push_screen(screen)
     await until(pilot, lambda: screen.query("#second"))
     await until(
-        pilot, lambda: all(chart._drawn.plain.strip() and chart.curves and not chart._due
-                           for chart in screen.query(MetricChart))
+        pilot,
+        lambda: all(
+            chart._drawn.plain.strip() and chart.curves and not chart._due
+            for chart in screen.query(MetricChart)
+        ),
     )
     await until(pilot, lambda: screen.query_one(LogView).row_count == 200)
     screen.query_one("GpuTable").display = False  # this machine's load is no picture
@@ -152,7 +155,7 @@ def test_a_screen_looks_as_it_did(
             line.cursor_blink = False
         await pilot.pause()
         if folder := os.environ.get("MFT_PICTURES"):
-            picture = Path(os.environ.get("MFT_ROOT", ""), folder, f"{scene}-{size}.svg")
+            picture = Path(folder, f"{scene}-{size}.svg")
             picture.write_text(app.export_screenshot(title="mft-tui"))
 
     assert snap_compare(app, terminal_size=SIZES[size], run_before=before)

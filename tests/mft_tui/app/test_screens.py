@@ -51,8 +51,14 @@ async def test_the_monitor_draws_the_loss_of_each_task(filled: StateFolder, make
         await _monitor(app, pilot, 1)
         await until(pilot, lambda: len(_loss(app).curves) == 3)
         assert [curve.name for curve in _loss(app).curves] == ["loss", "java", "python"]
-        await until(pilot, lambda: "⠉" in str(_loss(app).render()) or "⣀" in str(_loss(app).render())
-                    or any(0x2800 < ord(c) < 0x2900 for c in str(_loss(app).render())))
+        await until(
+            pilot,
+            lambda: (
+                "⠉" in str(_loss(app).render())
+                or "⣀" in str(_loss(app).render())
+                or any(0x2800 < ord(c) < 0x2900 for c in str(_loss(app).render()))
+            ),
+        )
 
 
 async def test_chart_keys_change_axis_smoothing_window_and_cursor(
@@ -265,8 +271,9 @@ async def test_compared_curves_lie_over_one_another(filled: StateFolder, make_ap
         await until(pilot, lambda: len(screen._sides) == 2)
         await pilot.press("2")
         chart = screen.query_one(MetricChart)
-        await until(pilot, lambda: [c.name for c in chart.curves]
-                    == ["first training", "second training"])
+        await until(
+            pilot, lambda: [c.name for c in chart.curves] == ["first training", "second training"]
+        )
 
 
 # The wizard

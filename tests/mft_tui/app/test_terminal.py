@@ -91,9 +91,7 @@ def test_kill_9_touches_no_job(state: StateFolder, job: "subprocess.Popen[bytes]
     assert job.poll() is None
 
 
-def test_it_is_suspended_and_comes_back(
-    state: StateFolder, job: "subprocess.Popen[bytes]"
-) -> None:
+def test_it_is_suspended_and_comes_back(state: StateFolder, job: "subprocess.Popen[bytes]") -> None:
     child = _start(state)
     child.send(b"\x1a")
     child.expect(_LEFT_SCREEN.replace(b"[", rb"\[").replace(b"?", rb"\?"))
