@@ -29,7 +29,7 @@ def evaluate(
         str | None, typer.Option(help="fast, or plain: as the reference does, slower.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="An early exit 0 does not pass.")
+        bool, typer.Option("--strict", help="An early exit does not pass (Python tasks).")
     ] = False,
     pass_k: Annotated[
         str | None, typer.Option(help="The k of each pass@k, comma separated.")
@@ -64,7 +64,7 @@ def evaluate(
         "jobs": jobs,
         "way": way,
         "strict": strict or None,
-        "pass_k": [int(k) for k in pass_k.split(",")] if pass_k else None,
+        "pass_k": pass_k.split(",") if pass_k else None,
         "memory_mb": memory_mb,
         "output_dir": output.absolute() if output else None,
     }
