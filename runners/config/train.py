@@ -29,6 +29,11 @@ def _gradient_checkpointing(value: object) -> object:
     return {True: "full", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
+def _number(value: object) -> object:
+    """A literal number compares with a number, not with the text that a flag gives."""
+    return int(value) if isinstance(value, str) and value.strip().isdigit() else value
+
+
 def _quantization(value: object) -> object:
     return None if value in ("", "none", "null") else value
 
@@ -263,7 +268,9 @@ class TrainConfig(JobConfig):
     deepspeed: Literal["auto", "on", "off"] = setting(
         "auto", "hardware", "auto uses DeepSpeed when there are GPUs and no other reason not to."
     )
-    zero_stage: Literal[0, 1, 2, 3] = setting(2, "hardware", "DeepSpeed ZeRO stage.")
+    zero_stage: Annotated[Literal[0, 1, 2, 3], BeforeValidator(_number)] = setting(
+        2, "hardware", "DeepSpeed ZeRO stage; 0 is plain data parallelism."
+    )
     offload_optimizer: Literal["none", "cpu"] = setting(
         "none", "hardware", "Where ZeRO keeps optimizer states."
     )

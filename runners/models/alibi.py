@@ -7,7 +7,9 @@ the key the constant (0, b), set by biases, and let that pair alone turn, at a t
 Their product is a b sin(w (j - i)), which for small w is the linear bias wanted. All other pairs
 get frequency zero and so stay as they are. The result is a plain Llama checkpoint.
 
-The error of the sine is (w distance)^2 / 6 of the bias itself: 3e-4 at a distance of 4,096.
+The error of the sine is (w distance)^2 / 6 of the bias itself: 0.04% at a distance of 1,000, 0.7%
+at 4,096, where the gentlest slope has long made the weight negligible. A smaller w would be more
+exact and the keys' constant larger, at the price of rounding once an adapter moves the queries.
 """
 
 import math
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FREQUENCY = 1e-5
+FREQUENCY = 5e-5
 _STILL = 1e30
 _THETA = 10000.0
 

@@ -94,7 +94,7 @@ def test_lora_on_a_converted_checkpoint_merges_to_the_same_logits(
         (source / file).write_bytes((shared / "models" / name / file).read_bytes())
     tokenizer = material.model / "tokenizer.json"
     (source / "tokenizer.json").write_bytes(tokenizer.read_bytes())
-    run = make_run(**BASE, pretrained_model_path=str(source))
+    run = make_run(**{**BASE, "learning_rate": 1e-3}, pretrained_model_path=str(source))
     run.finish()
     native = run.output / "base"
     assert "converted" in str(run.events())
