@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from mft_tui.cli.output import console, data, print_json
 from runners.errors import ExitCode
 
@@ -54,7 +56,8 @@ def replay(
             return ExitCode.DONE
         deltas, code = _run_all(store, plan)
         if code == ExitCode.DONE:
-            code = _judge(plan, deltas)
+            # With --json, stdout is for the JSON alone.
+            code = _judge(plan, deltas, console if json else data)
         if json:
             print_json({**report, **_plain_deltas(deltas), "exit_code": int(code)})
         return code
@@ -95,26 +98,26 @@ def _run_all(store: "Store", plan: "Plan") -> "tuple[list[RunDelta], int]":
     return deltas, ExitCode.DONE
 
 
-def _judge(plan: "Plan", deltas: "list[RunDelta]") -> int:
+def _judge(plan: "Plan", deltas: "list[RunDelta]", out: Console) -> int:
     """Print the comparison; return 0 within tolerance, 3 outside."""
     outside = False
     for delta in deltas:
-        data.print(f"{delta.kind}: {delta.original} replayed as {delta.replay}", markup=False)
-        _print_delta(delta)
+        out.print(f"{delta.kind}: {delta.original} replayed as {delta.replay}", markup=False)
+        _print_delta(delta, out)
         outside = outside or bool(delta.problems)
     with_files = [delta for delta in deltas if delta.files]
     if outside:
-        data.print("Outside tolerance.")
+        out.print("Outside tolerance.")
         return ExitCode.OUT_OF_TOLERANCE
     same = bool(with_files) and all(delta.identical for delta in with_files)
-    data.print(
+    out.print(
         f"Grade {plan.grade}; within tolerance"
         + ("; every file identical." if same else "; not every file identical.")
     )
     return ExitCode.DONE
 
 
-def _print_delta(delta: "RunDelta") -> None:
+def _print_delta(delta: "RunDelta", out: Console) -> None:
     for metric in delta.metrics:
         where = (
             "equal at every step"
@@ -122,15 +125,15 @@ def _print_delta(delta: "RunDelta") -> None:
             else f"differs from step {metric.first_difference} on, last value "
             f"{metric.original} became {metric.replay}"
         )
-        data.print(f"  {metric.key}: {where}", markup=False, soft_wrap=True)
+        out.print(f"  {metric.key}: {where}", markup=False, soft_wrap=True)
     for score in delta.scores:
-        data.print(f"  {score.task}: pass@1 {score.original} and {score.replay}", markup=False)
+        out.print(f"  {score.task}: pass@1 {score.original} and {score.replay}", markup=False)
     for flip in delta.flipped:
-        data.print(f"  flipped: {flip}", markup=False, soft_wrap=True)
+        out.print(f"  flipped: {flip}", markup=False, soft_wrap=True)
     for file in delta.files:
-        data.print(f"  {file.kind} {file.path}: {file.standing}", markup=False, soft_wrap=True)
+        out.print(f"  {file.kind} {file.path}: {file.standing}", markup=False, soft_wrap=True)
     for problem in delta.problems:
-        data.print(f"  OUTSIDE TOLERANCE {problem}", markup=False, soft_wrap=True)
+        out.print(f"  OUTSIDE TOLERANCE {problem}", markup=False, soft_wrap=True)
 
 
 def _print_plan(plan: "Plan") -> None:

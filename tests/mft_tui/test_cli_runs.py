@@ -188,3 +188,39 @@ def test_an_unknown_run_is_one_clear_error(mft_home: Path) -> None:
         assert done.returncode == 5, done.stderr
         assert "zzzz" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+REPLAY = """
+import sys
+from mft_tui.cli.replay import replay
+from runners.lifecycle import command
+command.MODULES["evaluate"] = "tests.runners.lifecycle.stand_in"
+sys.exit(replay(sys.argv[1], json=True))
+"""
+
+
+def test_a_replay_runs_in_a_record_of_its_own_and_is_held_against_the_original(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = json.loads(launched(inputs, "steps=4").stdout)["run_id"]
+
+    def replayed(behaviour: str) -> "subprocess.CompletedProcess[str]":
+        monkeypatch.setenv("STAND_IN", behaviour)
+        return subprocess.run(
+            [sys.executable, "-c", REPLAY, original],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    same = replayed("steps=4")
+    assert same.returncode == 0, same.stderr
+    report = json.loads(same.stdout)
+    assert (report["identical"], report["within_tolerance"]) == (True, True)
+    assert "loss: equal at every step" in same.stderr
+    replay_id = report["runs"][0]["replay"]
+    assert json.loads(mft("runs", "show", replay_id, "--json").stdout)["replay_of"] == original
+    other = replayed("steps=6")
+    assert other.returncode == 3, other.stderr
+    assert "OUTSIDE TOLERANCE loss" in other.stderr
