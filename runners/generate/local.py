@@ -72,7 +72,10 @@ class LocalEngine:
             repetition_penalty=loaded.repetition_penalty,
         )
         rows = config.batch_size or rows_that_fit(loaded.model, decoding.max_length, device)
-        yield from batching(loaded.model, self._tokenizer, decoding, rows, device).complete(pool)
+        way = config.batching
+        yield from batching(loaded.model, self._tokenizer, decoding, rows, device, way).complete(
+            pool
+        )
 
 
 class Batching(Protocol):
@@ -84,10 +87,10 @@ class Batching(Protocol):
 
 
 def batching(
-    model: Any, tokenizer: Any, decoding: Decoding, rows: int, device: torch.device
+    model: Any, tokenizer: Any, decoding: Decoding, rows: int, device: torch.device, way: str
 ) -> Batching:
-    """The faster way on this device: padded batches on CPU, continuous batching on a GPU."""
-    if device.type == "cuda" and supports(model, decoding):
+    """Padded batches; continuous batching where it is asked for and can run what is asked."""
+    if way == "continuous" and device.type == "cuda" and supports(model, decoding):
         return ContinuousEngine(model, tokenizer, decoding, rows=rows)
     return PaddedEngine(model, tokenizer, decoding, rows=rows)
 
