@@ -42,7 +42,7 @@ class MftApp(App[int]):
 
     TITLE = "mft-tui"
     ENABLE_COMMAND_PALETTE = True
-    CSS_PATH = ["screens/home.tcss"]  # a default screen loads none itself
+    CSS_PATH = "screens/home.tcss"  # a default screen loads none itself
     CSS = """
     Screen { background: $background; }
     Footer { background: $panel; }

@@ -88,7 +88,9 @@ class FailuresScreen(Screen[None]):
         for verdict in self._failures:
             choices.add_option(Option(f"{verdict.index:>4}  {verdict.status}"))
         choices.focus()
-        if not self._failures:
+        if self._failures:
+            choices.highlighted = 0
+        else:
             self.query_one("#text", Static).update(Text("nothing has failed here", "dim"))
         self._show_part()
 
