@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mft_tui.cli.output import console, data, print_json
+from mft_tui.cli.tables import print_table
 from runners.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -165,10 +166,10 @@ def _longer(report: "Validation") -> int:
 
 def _show(report: "Validation") -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("task", overflow="fold")
+    table.add_column("task", overflow="fold", min_width=14)
     table.add_column("format", no_wrap=True)
-    for heading in ("files", "records", "rounds", "MB", "chars p50", "p99", "errors"):
-        table.add_column(heading, justify="right")
+    for heading in ("files", "records", "rounds", "MB", "chars", "p99", "errors"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for task in report.tasks:
         errors = f"[red]{task.error_count:,}[/]" if task.error_count else "0"
         table.add_row(
@@ -182,9 +183,9 @@ def _show(report: "Validation") -> None:
             f"{task.lengths.p99:,}",
             errors,
         )
-    data.print(table)
+    print_table(table)
     if any(task.tokens for task in report.tasks):
-        data.print(_token_table(report.tasks))
+        print_table(_token_table(report.tasks))
     for task in report.tasks:
         _show_fences(task)
         for warned in task.warnings:
