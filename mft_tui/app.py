@@ -42,7 +42,8 @@ class MftApp(App[int]):
 
     TITLE = "mft-tui"
     ENABLE_COMMAND_PALETTE = True
-    CSS_PATH = "screens/home.tcss"  # a default screen loads none itself
+    # A default screen loads no style sheet itself; absolute, so that a subclass finds it too.
+    CSS_PATH = Path(__file__).with_name("screens") / "home.tcss"
     CSS = """
     Screen { background: $background; }
     Footer { background: $panel; }

@@ -157,8 +157,7 @@ def test_from_an_empty_home_to_the_zip(
     generated = _runs(state)["generate"].run
     assert generated.parent_id == trained.run.id
 
-    terminal.press("Escape", "Escape")
-    terminal.shows("mft-tui  runs")
+    terminal.goes_to("mft-tui  runs", "Escape")
     terminal.press("Home", "x")
     terminal.shows("Submission written")
     exported = _runs(state)["export"].run
