@@ -6,6 +6,7 @@ the first paint comes before them.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _LONG_JOB = 60.0
 _LEAVE_AT_MOST = 0.8
+_LOOK_AT_MOST = 0.4
 
 
 class MftApp(App[int]):
@@ -204,7 +206,9 @@ class MftApp(App[int]):
 
     @work(group="quit", exclusive=True)
     async def action_quit(self) -> None:  # type: ignore[override]
-        """Leave; ask first when jobs of this machine go on."""
+        """Leave; ask first when jobs go on."""
+        if self.live:
+            await self._see_live_soon()
         if not self.live:
             self.exit(0)
             return
@@ -218,6 +222,13 @@ class MftApp(App[int]):
             await self.stop_runs(list(self.live))
         if answer is not None:
             self.exit(0)
+
+    async def _see_live_soon(self) -> None:
+        """Look again, but not for long: whoever wants to leave is not kept waiting."""
+        from db.errors import StoreError
+
+        with contextlib.suppress(TimeoutError, StoreError):
+            await asyncio.wait_for(self._see_live(), _LOOK_AT_MOST)
 
     async def stop_runs(self, run_ids: Iterable[str]) -> None:
         """Ask runs to stop."""

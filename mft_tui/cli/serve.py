@@ -56,7 +56,9 @@ def serve(
         server.serve()
     except OSError as error:
         raise UsageError(
-            f"cannot listen there ({error.strerror})", where=f"{host}:{port}", fix="Take another --port."
+            f"cannot listen there ({error.strerror})",
+            where=f"{host}:{port}",
+            fix="Take another --port.",
         ) from error
 
 

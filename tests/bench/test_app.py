@@ -244,7 +244,7 @@ async def test_the_monitor_of_a_run_with_a_million_points_opens_quickly(
         await asyncio.sleep(2)
         stop.set()
         late = sorted(await lag)
-    points = sum(len(c.steps) for c in screen.query_one("#loss", MetricChart).curves)
+        points = sum(len(c.steps) for c in screen.query_one("#loss", MetricChart).curves)
     print(
         f"\na million points: charts in {opened:.2f} s, {points} drawn, worst lag "
         f"{late[-1] * 1e3:.0f} ms"

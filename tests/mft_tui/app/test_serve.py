@@ -1,0 +1,127 @@
+"""The app in a browser: who is let in, and that it is the app that answers."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import unused_port
+
+from mft_tui.cli.serve import is_loopback
+from runners.lifecycle.folders import StateFolder
+from tests.mft_tui.app.conftest import add_run
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("x.org", False)],
+)
+def test_only_this_machine_is_loopback(host: str, here: bool) -> None:
+    assert is_loopback(host) is here
+
+
+def _serve(state: StateFolder, *arguments: str) -> Iterator[tuple[str, str]]:
+    port = unused_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mft_tui", "serve", "--port", str(port), *arguments],
+        env={**os.environ, "MFT_HOME": str(state.root), "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    end = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=5)
+            break
+        except urllib.error.HTTPError:
+            break
+        except OSError:
+            assert time.monotonic() < end, "the server never answered"
+            time.sleep(0.1)
+    try:
+        yield address, said
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@pytest.fixture
+def local(state: StateFolder) -> Iterator[tuple[str, str]]:
+    """Served to this machine alone."""
+    add_run(state, 1, name="seen in a browser")
+    yield from _serve(state)
+
+
+@pytest.fixture
+def open_to_all(state: StateFolder) -> Iterator[tuple[str, str]]:
+    """Served on every address."""
+    yield from _serve(state, "--host", "0.0.0.0")
+
+
+@pytest.mark.slow
+async def test_a_page_and_its_socket_bring_the_runs(local: tuple[str, str]) -> None:
+    address, _ = local
+    shown = b""
+    async with aiohttp.ClientSession() as session:
+        async with session.get(address) as page:
+            assert "mft-tui" in await page.text()
+        async with session.ws_connect(f"{address}/ws?width=100&height=30") as socket:
+            end = time.monotonic() + 60
+            while b"seen in a browser" not in shown:
+                assert time.monotonic() < end
+                message = await asyncio.wait_for(socket.receive(), 60)
+                if message.type == aiohttp.WSMsgType.BINARY:
+                    shown += message.data
+
+
+@pytest.mark.slow
+async def test_a_page_of_another_site_is_refused(local: tuple[str, str]) -> None:
+    address, _ = local
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(f"{address}/ws", headers={"Origin": "http://evil.example"})
+        assert refused.value.status == 403
+
+
+@pytest.mark.slow
+async def test_beyond_loopback_a_token_is_asked_for(open_to_all: tuple[str, str]) -> None:
+    address, said = open_to_all
+    token = said.split("token=")[1].strip()
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        for attempt in ("", "?token=wrong"):
+            async with session.get(f"{address}/{attempt}") as answer:
+                assert answer.status == 403
+        async with session.get(f"{address}/?token={token}") as answer:
+            assert answer.status == 200
+        async with session.get(address) as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.slow
+def test_chromium_shows_the_app(local: tuple[str, str], tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium, which is not here")
+    address, _ = local
+    done = subprocess.run(
+        [
+            chromium, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000",
+            f"--user-data-dir={tmp_path}", "--dump-dom", address,
+        ],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert "xterm" in done.stdout
+    assert json.dumps(done.returncode) == "0"
