@@ -440,7 +440,10 @@ class LogPane(Vertical):
     """A log with its line for searching and filtering and its status."""
 
     DEFAULT_CSS = """
-    LogPane { border: round $panel-lighten-1; border-title-color: $text-muted; }
+    LogPane {
+        border: round $border-blurred; border-title-color: $text-muted;
+        border-subtitle-color: $text-muted;
+    }
     LogPane:focus-within { border: round $primary; }
     LogPane > Input { height: 1; border: none; padding: 0 1; display: none; background: $boost; }
     LogPane > Input.-asked { display: block; }

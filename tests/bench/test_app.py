@@ -26,8 +26,11 @@ from mft_tui.widgets.log_view import LogPane, LogView
 from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.run_table import RunTable
 from runners.lifecycle.folders import StateFolder
-from tests.mft_tui.app.conftest import NOW, add_run, filled, make_app, run_id, state  # noqa: F401
+from tests.mft_tui.app import conftest
+from tests.mft_tui.app.conftest import NOW, add_run, run_id
 from tests.mft_tui.app.waiting import until
+
+state, filled = conftest.state, conftest.filled
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 
@@ -82,7 +85,6 @@ def test_first_paint_costs_at_most_1_6_times_a_bare_app(tmp_path: Path) -> None:
 
 async def test_an_idle_app_takes_at_most_one_percent_of_a_core(
     filled: StateFolder,
-    make_app: object,  # noqa: F811
 ) -> None:
     app = MftApp(filled)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -119,7 +121,6 @@ with open(sys.argv[1], "ab", buffering=0) as file:
 
 async def test_a_flood_of_50_000_lines_a_second_leaves_the_keys_alive(
     filled: StateFolder,
-    make_app: object,  # noqa: F811
 ) -> None:
     app = MftApp(filled, clock=lambda: NOW)
     seconds = 8
@@ -175,7 +176,7 @@ async def test_a_gigabyte_of_log_is_open_in_half_a_second(tmp_path: Path) -> Non
 
 
 async def test_ten_thousand_runs_are_painted_at_once_and_paged_in_a_frame(
-    state: StateFolder,  # noqa: F811
+    state: StateFolder,
 ) -> None:
     record = add_run(state, 0)
     with open_store(state.database) as store:
@@ -220,7 +221,7 @@ async def _best(deed: object) -> float:
 
 
 async def test_the_monitor_of_a_run_with_a_million_points_opens_quickly(
-    state: StateFolder,  # noqa: F811
+    state: StateFolder,
 ) -> None:
     add_run(state, 1)
     with open_store(state.database) as store:
@@ -269,9 +270,10 @@ async def test_leaving_takes_at_most_a_second(
             app.push_screen(WizardScreen())
         await asyncio.sleep(1)
         # A lane that is stuck must not hold anybody up.
-        asyncio.ensure_future(app.lanes["data"].call(time.sleep, 5))
+        stuck = asyncio.ensure_future(app.lanes["data"].call(time.sleep, 5))
         began = time.perf_counter()
         app.exit(0)
     left = time.perf_counter() - began
+    stuck.cancel()
     print(f"\nleaving from {place}: {left * 1e3:.0f} ms")
     assert left <= 1.0

@@ -274,7 +274,7 @@ async def test_s_asks_the_running_job_to_stop(state: StateFolder, make_app: Make
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: _table(app).current is not None)
         await pilot.press("s")
-        await until(pilot, lambda: state.run(run_id(1)).stop_request.exists())
+        await until(pilot, state.run(run_id(1)).stop_request.exists)
 
 
 @pytest.mark.parametrize("key", ["r", "u"])

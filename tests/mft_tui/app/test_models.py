@@ -116,7 +116,8 @@ def test_a_draft_survives_and_its_config_is_a_file_for_the_command(tmp_path: Pat
     draft = Draft("one", values={"train": {"seed": 7}}, runs={"train": "abc"})
     drafts.save(draft)
     again = drafts.load("one")
-    assert again is not None and (again.values, again.runs) == (draft.values, draft.runs)
+    assert again is not None
+    assert (again.values, again.runs) == (draft.values, draft.runs)
     assert json.loads(drafts.config_file(draft, "train").read_text()) == {"seed": 7}
     assert drafts.fresh_name("one") == "one-2"
 

@@ -4,6 +4,7 @@ The same screens are the README's pictures: ``MFT_PICTURES=$PWD/docs/pictures py
 """
 
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -146,6 +147,8 @@ def test_a_screen_looks_as_it_did(
     state: StateFolder = request.getfixturevalue("state" if scene == "empty" else "filled")
     # The state folder's path is shown in places; a picture must not depend on it.
     monkeypatch.chdir(state.root)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
     app = MftApp(StateFolder(Path()), clock=lambda: NOW, pulse=3600)
     app.animation_level = "none"
 

@@ -74,7 +74,8 @@ async def test_chart_keys_change_axis_smoothing_window_and_cursor(
         assert chart.log_axis
         assert chart.weight == 0.6
         await pilot.press("left", "left")
-        assert chart.cursor is not None and chart.cursor < chart.whole.high
+        assert chart.cursor is not None
+        assert chart.cursor < chart.whole.high
         await until(pilot, lambda: "step" in str(chart.border_subtitle))
         await pilot.press("plus")
         assert chart.window is not None
@@ -442,7 +443,7 @@ async def test_presets_and_files_are_taken(make_app: Make, tmp_path: Path) -> No
         await until(pilot, lambda: isinstance(app.screen, AskText))
         app.screen.query_one(Input).value = str(tmp_path / "saved.json")
         await pilot.press("enter")
-        await until(pilot, lambda: (tmp_path / "saved.json").exists())
+        await until(pilot, (tmp_path / "saved.json").exists)
         assert json.loads((tmp_path / "saved.json").read_text())["evaluation_steps"] == 77
 
 
@@ -470,7 +471,7 @@ async def test_a_draft_outlives_the_app(make_app: Make, state: StateFolder) -> N
         await until(pilot, lambda: isinstance(app.focused, SettingList))
         await pilot.press("down", "down", "right", "f3")
         await until(pilot, lambda: screen.draft.step == "train")
-        await until(pilot, lambda: (state.root / "drafts/draft/train.json").exists())
+        await until(pilot, (state.root / "drafts/draft/train.json").exists)
     again = make_app()
     async with again.run_test(size=ROOMY) as pilot:
         screen = WizardScreen()

@@ -42,7 +42,8 @@ def test_colours_become_styles_and_leave_the_text() -> None:
 
 def test_colours_of_256_and_of_24_bits_are_read() -> None:
     by_number, by_mixture = render_line(b"\x1b[38;5;208ma\x1b[38;2;1;2;3mb")
-    assert by_number[1] is not None and by_number[1].color.number == 208  # type: ignore[union-attr]
+    assert by_number[1] is not None
+    assert by_number[1].color.number == 208
     assert by_mixture[1] is not None
     assert by_mixture[1].color.triplet == (1, 2, 3)  # type: ignore[union-attr]
 
