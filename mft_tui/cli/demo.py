@@ -182,13 +182,13 @@ def _training(tasks: list[Path], model: Path) -> TrainConfig:
         peft_type="full",
         seq_length=512,
         per_device_train_batch_size=13,
-        num_train_epochs=70,
+        num_train_epochs=60,
         learning_rate=3e-3,
         min_lr=3e-4,
         num_warmup_steps=10,
         evaluation_steps=0,
         checkpointing_steps=40,
-        log_interval=5,
+        log_interval=10,
         use_cpu=True,
     )
 
