@@ -17,7 +17,7 @@ from db.records import LIVE_STATUSES, MetricPoint, NoticeRecord, RunRecord, RunR
 from mft_tui.screens.monitor_panes import PlainPane, TasksPane, TrainPane, pane_for, train_losses
 from mft_tui.widgets.facts import Fact, Facts
 from mft_tui.widgets.gpu_table import GpuTable
-from mft_tui.widgets.log_view import LogPane
+from mft_tui.widgets.log_pane import LogPane
 from mft_tui.widgets.quantities import bar, number, span
 from mft_tui.widgets.run_columns import STATUS_MARKS, remaining, status_of
 from mft_tui.widgets.title_bar import TitleBar

@@ -5,92 +5,27 @@ counts what is new and reads what the pane will show next; the event loop only p
 """
 
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
-from textual import on, work
-from textual.app import ComposeResult
+from textual import work
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
-from textual.widgets import Input
 
 from mft_tui.widgets.lanes import Lane
-from mft_tui.widgets.log_file import Extent, LineFilter, LogFile, text_pattern
-from mft_tui.widgets.terminal_text import plain_text, render_line
+from mft_tui.widgets.log_file import Extent, text_pattern
+from mft_tui.widgets.log_reader import LogReader, Snapshot
+from mft_tui.widgets.terminal_text import render_line
 
 _POLL = 0.1
 _POLL_QUIET = 0.5
 _QUIET_AFTER = 20  # polls without news
-_COPY_LINES = 10_000
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    """What one look at the file brought."""
-
-    extent: Extent
-    rows: int
-    """Lines that the pane can scroll through: all, those that match, or the tail's."""
-    first: int
-    lines: list[tuple[int, bytes]] = field(default_factory=list)
-    """(line number, raw) of rows ``first`` on; the number is -1 before the index is complete."""
-
-
-class _Reader:
-    """The lane's side of the pane: the file, and the filter on it."""
-
-    def __init__(self, path: Path) -> None:
-        self.log = LogFile(path)
-        self.filter: LineFilter | None = None
-
-    def look(self, first: int | None, height: int) -> _Snapshot:
-        """Go on counting, then read ``height`` rows from row ``first`` (None: the last ones)."""
-        extent = self.log.advance()
-        if self.filter is not None:
-            self.filter.advance(extent)
-            matches = self.filter.matches
-            start = max(0, len(matches) - height) if first is None else first
-            numbers = list(matches[start : start + height])
-            lines = [(n, raw) for n in numbers for raw in self.log.lines(n, 1)]
-            return _Snapshot(extent, len(matches), start, lines)
-        if not extent.complete:
-            tail = self.log.tail(height)
-            return _Snapshot(extent, len(tail), 0, [(-1, raw) for raw in tail])
-        start = max(0, extent.lines - height) if first is None else first
-        lines = list(enumerate(self.log.lines(start, height), start))
-        return _Snapshot(extent, extent.lines, start, lines)
-
-    def set_filter(self, pattern: "re.Pattern[bytes] | None") -> None:
-        self.filter = None if pattern is None else LineFilter(self.log, pattern)
-
-    def find(self, pattern: "re.Pattern[bytes]", row: int, backwards: bool) -> int | None:
-        """The row of the next match from ``row`` on, among the rows that the filter leaves."""
-        if self.filter is None:
-            return self.log.find(pattern, row, backwards=backwards)
-        matches = self.filter.matches
-        rows = range(row, -1, -1) if backwards else range(row, len(matches))
-        for candidate in rows:
-            if any(pattern.search(raw) for raw in self.log.lines(matches[candidate], 1)):
-                return candidate
-        return None
-
-    def text(self, first: int, last: int) -> str:
-        """Rows ``first`` to ``last``, as they are shown but unstyled, for the clipboard."""
-        wanted = range(first, min(last + 1, first + _COPY_LINES))
-        if self.filter is not None:
-            matches = self.filter.matches
-            raws = [raw for row in wanted for raw in self.log.lines(matches[row], 1)]
-        else:
-            raws = self.log.lines(first, len(wanted))
-        return "\n".join(plain_text(raw) for raw in raws)
 
 
 class LogView(ScrollView, can_focus=True):
@@ -137,7 +72,7 @@ class LogView(ScrollView, can_focus=True):
     def __init__(self, path: Path, lane: Lane, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._lane = lane
-        self._reader = _Reader(path)
+        self._reader = LogReader(path)
         self._extent = Extent(0, 0, 0, 0)
         self._rows = 0
         self._raw: dict[int, bytes] = {}  # by row
@@ -201,7 +136,7 @@ class LogView(ScrollView, can_focus=True):
             self._again = False
             self._look()
 
-    def _take(self, snapshot: _Snapshot) -> None:
+    def _take(self, snapshot: Snapshot) -> None:
         news = snapshot.extent != self._extent or snapshot.rows != self._rows
         rows = {snapshot.first + n: raw for n, (_, raw) in enumerate(snapshot.lines)}
         changed = news or rows != self._raw
@@ -434,79 +369,3 @@ class LogView(ScrollView, can_focus=True):
         self._raw, self._strips, self._mark = {}, {}, None
         self.following = True
         self._look()
-
-
-class LogPane(Vertical):
-    """A log with its line for searching and filtering and its status."""
-
-    DEFAULT_CSS = """
-    LogPane {
-        border: round $border-blurred; border-title-color: $text-muted;
-        border-subtitle-color: $text-muted;
-    }
-    LogPane:focus-within { border: round $primary; }
-    LogPane > Input { height: 1; border: none; padding: 0 1; display: none; background: $boost; }
-    LogPane > Input.-asked { display: block; }
-    """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "ask('search')", "Search", key_display="/", id="log.search"),
-        Binding("ampersand", "ask('filter')", "Filter", key_display="&", id="log.filter"),
-    ]
-
-    def __init__(self, path: Path, lane: Lane, *, id: str | None = None) -> None:  # noqa: A002
-        super().__init__(id=id)
-        self._path, self._lane = path, lane
-        self._asked = "search"
-        self.border_title = "log"
-
-    def compose(self) -> ComposeResult:
-        yield LogView(self._path, self._lane)
-        yield Input(select_on_focus=True)
-
-    @property
-    def view(self) -> LogView:
-        """The lines."""
-        return self.query_one(LogView)
-
-    def action_ask(self, what: str) -> None:
-        self._asked = what
-        line = self.query_one(Input)
-        line.placeholder = f"{what} (text, or /regex/); empty to clear"
-        line.add_class("-asked")
-        line.focus()
-
-    @on(Input.Submitted)
-    def _answer(self, event: Input.Submitted) -> None:
-        event.stop()
-        try:
-            if self._asked == "search":
-                self.view.search(event.value)
-            else:
-                self.view.filter(event.value)
-        except re.error as error:
-            self.notify(f"Not a regular expression: {error}", severity="warning")
-            return
-        self._close_line()
-
-    def on_key(self, event: "object") -> None:
-        if getattr(event, "key", "") == "escape" and self.query_one(Input).has_focus:
-            event.stop()  # type: ignore[attr-defined]
-            self._close_line()
-
-    def _close_line(self) -> None:
-        self.query_one(Input).remove_class("-asked")
-        self.view.focus()
-
-    @on(LogView.Moved)
-    def _tell(self, event: LogView.Moved) -> None:
-        event.stop()
-        view = event.view
-        if not view.extent.complete:
-            share = view.extent.indexed / max(1, view.extent.size)
-            self.border_subtitle = f"counting lines {share:.0%}"
-        elif view.following:
-            self.border_subtitle = f"{view.row_count:,} lines · following"
-        elif view.new_lines:
-            self.border_subtitle = f"+{view.new_lines:,} lines · End to follow"
-        else:
-            self.border_subtitle = f"{view.cursor + 1:,} of {view.row_count:,} · End to follow"

@@ -22,7 +22,8 @@ from mft_tui.app import MftApp
 from mft_tui.screens.monitor import MonitorScreen
 from mft_tui.widgets.lanes import Lane
 from mft_tui.widgets.log_file import LogFile
-from mft_tui.widgets.log_view import LogPane, LogView
+from mft_tui.widgets.log_pane import LogPane
+from mft_tui.widgets.log_view import LogView
 from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.run_table import RunTable
 from runners.lifecycle.folders import StateFolder

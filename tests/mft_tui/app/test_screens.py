@@ -19,7 +19,8 @@ from mft_tui.screens.wizard.preview import PreviewScreen
 from mft_tui.screens.wizard.review import ReviewScreen
 from mft_tui.widgets.command_line import CommandLine
 from mft_tui.widgets.config_form import ConfigForm, SettingList
-from mft_tui.widgets.log_view import LogPane, LogView
+from mft_tui.widgets.log_pane import LogPane
+from mft_tui.widgets.log_view import LogView
 from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.path_input import PathInput
 from mft_tui.widgets.task_rows import TaskRows

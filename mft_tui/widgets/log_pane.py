@@ -1,0 +1,90 @@
+"""A log with what belongs around it: the line for searching and filtering, and its status."""
+
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import Input
+
+from mft_tui.widgets.lanes import Lane
+from mft_tui.widgets.log_view import LogView
+
+
+class LogPane(Vertical):
+    """A log with its line for searching and filtering and its status."""
+
+    DEFAULT_CSS = """
+    LogPane {
+        border: round $border-blurred; border-title-color: $text-muted;
+        border-subtitle-color: $text-muted;
+    }
+    LogPane:focus-within { border: round $primary; }
+    LogPane > Input { height: 1; border: none; padding: 0 1; display: none; background: $boost; }
+    LogPane > Input.-asked { display: block; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "ask('search')", "Search", key_display="/", id="log.search"),
+        Binding("ampersand", "ask('filter')", "Filter", key_display="&", id="log.filter"),
+    ]
+
+    def __init__(self, path: Path, lane: Lane, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._path, self._lane = path, lane
+        self._asked = "search"
+        self.border_title = "log"
+
+    def compose(self) -> ComposeResult:
+        yield LogView(self._path, self._lane)
+        yield Input(select_on_focus=True)
+
+    @property
+    def view(self) -> LogView:
+        """The lines."""
+        return self.query_one(LogView)
+
+    def action_ask(self, what: str) -> None:
+        self._asked = what
+        line = self.query_one(Input)
+        line.placeholder = f"{what} (text, or /regex/); empty to clear"
+        line.add_class("-asked")
+        line.focus()
+
+    @on(Input.Submitted)
+    def _answer(self, event: Input.Submitted) -> None:
+        event.stop()
+        try:
+            if self._asked == "search":
+                self.view.search(event.value)
+            else:
+                self.view.filter(event.value)
+        except re.error as error:
+            self.notify(f"Not a regular expression: {error}", severity="warning")
+            return
+        self._close_line()
+
+    def on_key(self, event: "object") -> None:
+        if getattr(event, "key", "") == "escape" and self.query_one(Input).has_focus:
+            event.stop()  # type: ignore[attr-defined]
+            self._close_line()
+
+    def _close_line(self) -> None:
+        self.query_one(Input).remove_class("-asked")
+        self.view.focus()
+
+    @on(LogView.Moved)
+    def _tell(self, event: LogView.Moved) -> None:
+        event.stop()
+        view = event.view
+        if not view.extent.complete:
+            share = view.extent.indexed / max(1, view.extent.size)
+            self.border_subtitle = f"counting lines {share:.0%}"
+        elif view.following:
+            self.border_subtitle = f"{view.row_count:,} lines · following"
+        elif view.new_lines:
+            self.border_subtitle = f"+{view.new_lines:,} lines · End to follow"
+        else:
+            self.border_subtitle = f"{view.cursor + 1:,} of {view.row_count:,} · End to follow"
