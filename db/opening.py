@@ -130,7 +130,7 @@ def _make_folder(folder: Path) -> None:
 def _is_ready(database: Database) -> bool:
     if not database.path.exists() or database.path.stat().st_size == 0:
         return False
-    if _journal_mode(database.path) != database.journal_mode:
+    if (_journal_mode(database) == "wal") != (database.journal_mode == "wal"):
         return False
     with database.reading() as connection:
         return _version(connection, database.path) == schema.HEAD
@@ -181,11 +181,14 @@ def _touch(path: Path) -> None:
         raise read_only_error(path) from error
 
 
-def _journal_mode(path: Path) -> str:
-    """What the file's header says: ``wal``, or ``delete`` for every other mode."""
-    with path.open("rb") as file:
-        header = file.read(20)
-    return "wal" if header[18:20] == b"\x02\x02" else "delete"
+def _journal_mode(database: Database) -> str:
+    """The mode that the file is in, asked of SQLite.
+
+    Reading the header ourselves would, on closing the file, drop every lock that this process has
+    on it through another store, and a neighbour could then delete that store's log.
+    """
+    with closing(sqlite3.connect(database.path, timeout=database.busy_timeout)) as connection:
+        return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
 
 
 def _set_journal_mode(database: Database) -> str:

@@ -329,3 +329,24 @@ def test_a_store_read_only_for_us_sees_what_others_write(path: Path) -> None:
         assert reader.get_run("1aaa").kind == "train"
         with pytest.raises(db.StoreReadOnlyError):
             reader.rename("1aaa", "x")
+
+
+def test_opening_a_store_twice_keeps_what_the_first_still_writes(tmp_path: Path) -> None:
+    path = tmp_path / "mft.db"
+
+    def elsewhere(action: str) -> None:
+        """Another process opens the store, does something, and leaves: the last one tidies up."""
+        program = f"import db, pathlib; s = db.open_store(pathlib.Path({str(path)!r}))"
+        subprocess.run(
+            [sys.executable, "-c", f"{program}; {action}; s.close()"],
+            check=True,
+            cwd=Path(__file__).parents[2],
+        )
+
+    with open_store(path) as first:
+        first.insert_run(db.RunRecord(id="1aaa", kind="train"))
+        with open_store(path):
+            pass
+        elsewhere("s.insert_run(db.RunRecord(id='1bbb', kind='train'))")
+        first.insert_run(db.RunRecord(id="1ccc", kind="train"))
+        elsewhere("s.get_run('1aaa'), s.get_run('1bbb'), s.get_run('1ccc')")
