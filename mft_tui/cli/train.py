@@ -45,10 +45,10 @@ def train(
     from mft_tui.cli.output import console
     from runners.config import TrainConfig
     from runners.config.preflight import require_trainable
-    from runners.config.resolve import resolve
+    from runners.config.resolve import resolve, settings_from_text
     from runners.hardware.probe import detect
 
-    flags: dict[str, object] = dict(_pair(setting) for setting in settings or [])
+    flags: dict[str, object] = settings_from_text(settings or [])
     if resume_from is not None:
         flags["resume_from_checkpoint"] = resume_from.absolute()
     resolved = resolve("train", file=config, flags=flags)
@@ -66,19 +66,6 @@ def train(
     raise typer.Exit(
         run_job_command(resolved.config, name=name, detach=detach, json=json, origins=origins)
     )
-
-
-def _pair(setting: str) -> tuple[str, str]:
-    from runners.errors import UsageError
-
-    key, equals, value = setting.partition("=")
-    if not equals:
-        raise UsageError(
-            f"--set {setting} has no “=”",
-            where="--set",
-            fix="Write it as --set learning_rate=1e-4.",
-        )
-    return key.strip(), value
 
 
 def _show_launch(config: "TrainConfig", hardware: Any, *, json: bool) -> None:

@@ -27,6 +27,7 @@ def check_train(config: TrainConfig, hardware: Machine) -> list[MftError]:
         lambda: _check_data(config),
         lambda: _check_ranks(config, hardware),
         lambda: _check_quantization(config),
+        lambda: _check_liger(config, hardware),
         lambda: _check_resume(config),
     )
     for check in checks:
@@ -158,6 +159,21 @@ def _check_quantization(config: TrainConfig) -> None:
             "ZeRO-3 cannot shard weights that bitsandbytes has quantized",
             where="zero_stage",
             fix="Use zero_stage=2 with qlora, or zero_stage=3 with lora.",
+        )
+
+
+def _check_liger(config: TrainConfig, hardware: Machine) -> None:
+    if not config.use_liger:
+        return
+    if importlib.util.find_spec("liger_kernel") is None:
+        raise UsageError(
+            "use_liger needs liger-kernel, which is not installed",
+            where="use_liger",
+            fix="Install it with `pip install 'mft-tui[liger]'`, or set use_liger=false.",
+        )
+    if not layout(config, hardware).on_gpu:
+        raise UsageError(
+            "Liger kernels run on GPUs only", where="use_liger", fix="Set use_liger=false."
         )
 
 

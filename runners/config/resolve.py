@@ -124,7 +124,9 @@ def settings_from_text(pairs: Sequence[str]) -> dict[str, object]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
-            raise UsageError(f"--set takes key=value, not {pair!r}")
+            raise UsageError(
+                f"{pair!r} has no value", where="--set", fix="Write it as --set learning_rate=1e-4."
+            )
         values[key.strip()] = _value_from_text(text)
     return values
 

@@ -57,8 +57,12 @@ def _hardware() -> "Hardware":
 
 def _train(config: TrainConfig, run_folder: Path) -> JobCommand:
     from runners.config.launch_line import accelerate_argv
+    from runners.config.preflight import require_trainable
 
-    argv, env = accelerate_argv(config, run_folder, _hardware())
+    hardware = _hardware()
+    # Whoever launches, the app and a replay included, hears of a hopeless run before it begins.
+    require_trainable(config, hardware)
+    argv, env = accelerate_argv(config, run_folder, hardware)
     return JobCommand(list(argv), dict(env))
 
 

@@ -159,6 +159,9 @@ def _tell(job: Job[ConfigT], text: str, exit_code: int) -> None:
 
 
 def _attempts(events: Path) -> int:
+    if not events.exists():
+        # Ranks start together: another one may be here before rank 0 has made the log.
+        return 0
     return sum(isinstance(event, Started) for event, _ in read_events(events))
 
 

@@ -89,7 +89,18 @@ def load_base(
         ) from error
     assert isinstance(model, PreTrainedModel)
     model.config.use_cache = False
+    if config.use_liger:
+        _apply_liger(model)
     return model
+
+
+def _apply_liger(model: PreTrainedModel) -> None:
+    """Put Liger's kernels into a loaded model; the loss stays ours, which is chunked already."""
+    from liger_kernel.transformers import _apply_liger_kernel_to_instance
+
+    _apply_liger_kernel_to_instance(
+        model=model, cross_entropy=False, fused_linear_cross_entropy=False
+    )
 
 
 def quantization(bits: str, compute: torch.dtype) -> BitsAndBytesConfig:

@@ -2,12 +2,10 @@
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 
 from runners.config import TrainConfig
-from runners.lifecycle.folders import RunFolder
 from runners.lifecycle.job import Job, run_job
 from runners.train import loop
 from runners.train.export import export_weights
@@ -50,7 +48,4 @@ def work(job: Job[TrainConfig]) -> Mapping[str, object]:
 
 
 if __name__ == "__main__":
-    # Ranks start together, and each counts attempts in the event log that rank 0 makes.
-    for folder in sys.argv[1:2]:
-        RunFolder(Path(folder)).events.touch()
     sys.exit(run_job("train", TrainConfig, work))
