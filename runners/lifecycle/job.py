@@ -137,6 +137,11 @@ def _work(job: Job[ConfigT], work: Callable[[Job[ConfigT]], Mapping[str, object]
         _tell(job, f"{error.filename or job.folder.path}: {_DISK_FULL[error.errno]}", 1)
         return ExitCode.FAILED
     except Exception as error:  # noqa: BLE001 - our own fault, told whole and recorded
+        # Libraries that are not Python's report a full disk in words only.
+        if os.strerror(errno.ENOSPC) in str(error):
+            where = getattr(job.config, "output_dir", None) or job.folder.path
+            _tell(job, f"{where}: {_DISK_FULL[errno.ENOSPC]}", ExitCode.FAILED)
+            return ExitCode.FAILED
         return _our_fault(job, error)
     if job.stopping:
         return ExitCode.INTERRUPTED
