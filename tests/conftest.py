@@ -1,12 +1,19 @@
 """What all tests share: a state folder of their own, and the material beside the project."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 # Before anything loads OpenMP: threads that spin while they wait starve tests that run beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A runner in the background (nohup, `&` in a script) ignores these, and so would every program
+# that a test starts and then interrupts.
+for _signal in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, signal.SIG_DFL)
 
 PROJECT = Path(__file__).resolve().parent.parent
 
