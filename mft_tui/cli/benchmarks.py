@@ -24,7 +24,7 @@ def list_(
     \b
     Examples:
       mft-tui benchmarks list
-      mft-tui benchmarks list --benchmarks ../shared/benchmarks --json
+      mft-tui benchmarks list --benchmarks path/to/benchmarks --json
     """
     from runners.benchmarks.collection import present
     from runners.benchmarks.rows import imported_benchmarks, load_questions
@@ -65,7 +65,7 @@ def import_(
 
     \b
     Example:
-      mft-tui benchmarks import ../shared/benchmarks
+      mft-tui benchmarks import path/to/benchmarks
     """
     from runners.benchmarks.collection import import_folder
     from runners.benchmarks.rows import resolve_benchmarks

@@ -1,7 +1,7 @@
 """What the six languages have in common: toolchains, judgements, and the two ways to get one.
 
-A language turns a stored generation into a program (``assemble``, the rules of REFERENCE section
-5) and a program into a judgement. The **plain way** does what the reference does, question by
+A language turns a stored generation into a program (``assemble``, the competition's
+rules) and a program into a judgement. The **plain way** does what the reference does, question by
 question. A **fast way** keeps compilers warm or shares work between questions; it may only answer
 when it is sure that the plain way would say the same, and returns None when it is not.
 """
