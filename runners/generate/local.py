@@ -72,10 +72,14 @@ class LocalEngine:
             repetition_penalty=loaded.repetition_penalty,
         )
         rows = config.batch_size or rows_that_fit(loaded.model, decoding.max_length, device)
-        way = config.batching
-        yield from batching(loaded.model, self._tokenizer, decoding, rows, device, way).complete(
-            pool
-        )
+        chosen = batching(loaded.model, self._tokenizer, decoding, rows, device, config.batching)
+        if config.batching == "continuous" and not isinstance(chosen, ContinuousEngine):
+            self._events.notice(
+                "warning",
+                "continuous batching needs a GPU, a model that supports it and greedy decoding "
+                "without repetition penalty: the rows are batched with padding instead",
+            )
+        yield from chosen.complete(pool)
 
 
 class Batching(Protocol):
