@@ -1,5 +1,6 @@
 """A checkpoint and its tokenizer, ready to generate, and those of its settings that count."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import msgspec
 import psutil
 import torch
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from runners.config import GenerateConfig
@@ -59,6 +61,26 @@ def load_tokenizer(config: GenerateConfig) -> Any:
             ) from error
     raise MissingInputError(
         "there is no tokenizer here", where=base, fix="Copy the tokenizer files beside the model."
+    )
+
+
+def splits_otherwise(tokenizer: Any, texts: Sequence[str]) -> bool:
+    """Whether a loaded tokenizer gives other ids than the tokenizer.json it was loaded from.
+
+    transformers picks a class by the checkpoint's architecture, and that class may bring a way of
+    splitting text of its own. Training reads the file, so the two must agree. False when there is
+    no such file to compare with.
+    """
+    file = Path(tokenizer.name_or_path) / "tokenizer.json"
+    if not file.is_file():
+        return False
+    as_written = Tokenizer.from_file(str(file))
+    as_written.no_truncation()
+    as_written.no_padding()
+    return any(
+        as_written.encode(text, add_special_tokens=False).ids
+        != tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in texts
     )
 
 

@@ -19,10 +19,13 @@ from runners.generate.loading import (
     load_model,
     load_tokenizer,
     rows_that_fit,
+    splits_otherwise,
 )
 from runners.generate.padded import PaddedEngine
 from runners.generate.ranks import Ranks
 from runners.lifecycle.events import EventWriter
+
+_COMPARED_PROMPTS = 64
 
 
 class LocalEngine:
@@ -40,6 +43,13 @@ class LocalEngine:
     def prepared(self, requests: list[Request]) -> list[Request]:
         """With tokens, and without prompts that leave no room; those are counted and told."""
         limit = self._config.max_length
+        if splits_otherwise(self._tokenizer, [r.text for r in requests[:_COMPARED_PROMPTS]]):
+            self._events.notice(
+                "warning",
+                "transformers splits text otherwise than this checkpoint's tokenizer.json, which "
+                "training read: a fine-tuned model sees prompts it was not trained on. Make the "
+                "file's pre_tokenizer that of the model's architecture, and train again.",
+            )
         known = tokenized(self._tokenizer, requests, chat=self._config.format == "chatml")
         self._too_long = [request for request in known if len(request.ids) >= limit]
         if self._too_long:
