@@ -159,7 +159,8 @@ def demo(
     )
 
     _heading("Export the submission", f"export {generated.run_id}")
-    exported = _run(ExportConfig(generations=generations), parent=generated.run_id)
+    # After the evaluation, so that replaying the last run is replaying all of it.
+    exported = _run(ExportConfig(generations=generations), parent=evaluated.run_id)
 
     report = Report(
         steps=(trained, generated, evaluated, exported),

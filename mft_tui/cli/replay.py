@@ -14,7 +14,7 @@ from runners.errors import ExitCode
 if TYPE_CHECKING:
     from db import Store
     from runners.lifecycle.replay import Plan
-    from runners.lifecycle.replay_verdict import RunDelta
+    from runners.lifecycle.replay_verdict import FileDelta, RunDelta
 
 _WHAT_A_GRADE_MEANS = {
     "A": "everything is as it was: the same bytes are expected",
@@ -69,8 +69,9 @@ def _run_all(store: "Store", plan: "Plan") -> "tuple[list[RunDelta], int]":
     from mft_tui.cli.launching import launch_and_follow
     from runners.lifecycle.folders import RunFolder, StateFolder
     from runners.lifecycle.provenance import read_provenance
-    from runners.lifecycle.replay import Moved, replay_config
+    from runners.lifecycle.replay import replay_config
     from runners.lifecycle.replay_verdict import compare_replay
+    from runners.lifecycle.rewritten import Moved
 
     state = StateFolder.default()
     moved: list[Moved] = []
@@ -110,10 +111,10 @@ def _judge(plan: "Plan", deltas: "list[RunDelta]", out: Console) -> int:
         out.print("Outside tolerance.")
         return ExitCode.OUT_OF_TOLERANCE
     same = bool(with_files) and all(delta.identical for delta in with_files)
-    out.print(
-        f"Grade {plan.grade}; within tolerance"
-        + ("; every file identical." if same else "; not every file identical.")
-    )
+    apart = any(delta.left_out for delta in with_files)
+    told = "every file identical" if same else "not every file identical"
+    told += ", without what was left out above" if same and apart else ""
+    out.print(f"Grade {plan.grade}; within tolerance; {told}.")
     return ExitCode.DONE
 
 
@@ -130,10 +131,24 @@ def _print_delta(delta: "RunDelta", out: Console) -> None:
         out.print(f"  {score.task}: pass@1 {score.original} and {score.replay}", markup=False)
     for flip in delta.flipped:
         out.print(f"  flipped: {flip}", markup=False, soft_wrap=True)
-    for file in delta.files:
-        out.print(f"  {file.kind} {file.path}: {file.standing}", markup=False, soft_wrap=True)
+    _print_files(delta, out)
     for problem in delta.problems:
         out.print(f"  OUTSIDE TOLERANCE {problem}", markup=False, soft_wrap=True)
+
+
+def _print_files(delta: "RunDelta", out: Console) -> None:
+    """Those that are the same by kind, with what was left out; the others one by one."""
+    same: dict[tuple[str, tuple[str, ...]], list[FileDelta]] = {}
+    for file in delta.files:
+        if file.standing == "identical":
+            same.setdefault((file.kind, file.left_out), []).append(file)
+        else:
+            out.print(f"  {file.kind} {file.path}: {file.standing}", markup=False, soft_wrap=True)
+    for (kind, left_out), files in same.items():
+        named = files[0].path if len(files) == 1 else f"{len(files)} files"
+        digest = f" (sha256 {files[0].original[:16]})" if len(files) == 1 else ""
+        without = f" without {', '.join(left_out)}" if left_out else ""
+        out.print(f"  {kind} {named}: identical{without}{digest}", markup=False, soft_wrap=True)
 
 
 def _print_plan(plan: "Plan") -> None:
@@ -159,7 +174,12 @@ def _plain_plan(plan: "Plan") -> list[dict[str, Any]]:
 def _plain_deltas(deltas: "list[RunDelta]") -> dict[str, Any]:
     return {
         "runs": [
-            {**asdict(delta), "identical": delta.identical, "problems": delta.problems}
+            {
+                **asdict(delta),
+                "identical": delta.identical,
+                "left_out": delta.left_out,
+                "problems": delta.problems,
+            }
             for delta in deltas
         ],
         "identical": bool(deltas) and all(d.identical for d in deltas if d.files),

@@ -274,6 +274,7 @@ def _finish(job: Job[EvaluateConfig], tally: _Tally, toolchains: dict[str, Toolc
     passed = sum(verdict.passed for verdict in verdicts)
     job.events.score(tally.name, passed, len(verdicts), scores[0].value)
     job.record_artifact("metrics", metrics)
+    job.record_artifact("verdicts", path)
 
 
 def _summary(model: str, tallies: list[_Tally], seconds: float) -> dict[str, object]:

@@ -94,21 +94,14 @@ def _put(writer: "RunWriter", event: AnyEvent, folder: RunFolder) -> None:
             writer.score(event.task, event.passed, event.total, event.pass_at_1, event.at)
         case Artifact():
             writer.artifact(event.kind, event.path, event.sha256, event.bytes, event.at)
-            if event.kind in {"metrics", "verdicts"}:
-                _put_verdicts(writer, folder.path / event.path)
+            if event.kind == "verdicts" and (task := verdict_task(Path(event.path))):
+                writer.verdicts(task, read_verdicts(folder.path / event.path))
         case Notice():
             writer.notice(event.level, event.text, event.at)
         case Finished():
             writer.finished(event.summary)
         case _:  # Started: the supervisor tells of beginnings
             pass
-
-
-def _put_verdicts(writer: "RunWriter", path: Path) -> None:
-    """Take in the verdicts in ``path``, or in the file of verdicts beside a task's metrics."""
-    path = path.with_name(path.name.replace("metrics_", "verdicts_", 1)).with_suffix(".jsonl")
-    if task := verdict_task(path):
-        writer.verdicts(task, read_verdicts(path))
 
 
 def verdict_task(path: Path) -> str | None:

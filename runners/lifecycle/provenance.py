@@ -32,6 +32,10 @@ ALLOWED_ENVIRONMENT = re.compile(
 )
 """What of the environment is kept: what changes results, and nothing that could be a secret."""
 
+_CHANGES_NO_NUMBER = re.compile(
+    r"^(SLURM_.*|HF_.*|LANG|LC_ALL|TZ|TRANSFORMERS_OFFLINE|ACCELERATE_.*)$"
+)
+
 _DIFF_LIMIT = 1 << 20
 _UNTRACKED_LIMIT = 500
 
@@ -145,6 +149,15 @@ def gather(
         hardware=dict(hardware),
         environment={k: v for k, v in environ.items() if ALLOWED_ENVIRONMENT.match(k)},
     )
+
+
+def numeric_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that may change a number: how many threads, which devices, which kernels."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if ALLOWED_ENVIRONMENT.match(name) and not _CHANGES_NO_NUMBER.match(name)
+    }
 
 
 def hash_inputs(

@@ -6,6 +6,7 @@ rewritten to lead from replay to replay; everything else is held against what pr
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,18 @@ from runners.config import KINDS, JobConfig
 from runners.errors import MissingInputError, RefusedError, UsageError
 from runners.lifecycle.folders import RunFolder, StateFolder
 from runners.lifecycle.hashing import HashCache
+from runners.lifecycle.launchfile import read_launch
 from runners.lifecycle.provenance import (
     InputRecord,
     Provenance,
     config_hash,
     hub_revision,
+    numeric_environment,
     read_code,
     read_packages,
     read_provenance,
 )
+from runners.lifecycle.rewritten import Moved, moved_to
 
 if TYPE_CHECKING:
     from db import RunRecord, Store
@@ -102,13 +106,22 @@ def pipeline(store: "Store", run: "RunRecord") -> "list[RunRecord]":
     """The runs that ``run`` came from, itself, and the finished ones that go on from it."""
     if run.status in {"queued", "running", "stopping"}:
         raise UsageError(f"the run is still {run.status}", where=run.id, fix="Wait for its end.")
-    ancestors: list[RunRecord] = []
-    parent_id = run.parent_id
-    while parent_id is not None:
-        parent = store.get_run(parent_id)
-        ancestors.insert(0, parent)
-        parent_id = parent.parent_id
-    return [*ancestors, run, *_descendants(store, run)]
+    return [*_ancestors(store, run), run, *_descendants(store, run)]
+
+
+def _ancestors(store: "Store", run: "RunRecord") -> "list[RunRecord]":
+    """The runs it came from, first to last; those that this store has, as a run may have been
+    imported without them."""
+    from db import RunNotFoundError
+
+    found: list[RunRecord] = []
+    while run.parent_id is not None:
+        try:
+            run = store.get_run(run.parent_id)
+        except RunNotFoundError:
+            break
+        found.insert(0, run)
+    return found
 
 
 def _descendants(store: "Store", run: "RunRecord") -> "Iterator[RunRecord]":
@@ -189,13 +202,31 @@ def _software_items(run: "RunRecord", provenance: Provenance) -> Iterator[PlanIt
     )
     same = read_code() == provenance.code
     yield PlanItem(run.id, "code", "this program", "identical" if same else "drifted")
+    environ = numeric_environment({**os.environ, **_added_environment(run)})
+    told = _changes(numeric_environment(provenance.environment), environ)
+    yield PlanItem(
+        run.id, "environment", "variables", "drifted" if told else "identical", "; ".join(told)
+    )
+
+
+def _added_environment(run: "RunRecord") -> dict[str, str]:
+    """What the launcher added to the environment, which the replay's will add again."""
+    try:
+        return read_launch(RunFolder(Path(run.folder)).launch).env
+    except MissingInputError:
+        return {}
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    keys = sorted(before.keys() | now)
+    return [f"{k}: {before.get(k)} to {now.get(k)}" for k in keys if before.get(k) != now.get(k)]
 
 
 def _machine_items(
     run: "RunRecord", config: JobConfig, provenance: Provenance, hardware: Mapping[str, Any]
 ) -> Iterator[PlanItem]:
     before, now = machine_of(provenance.hardware), machine_of(hardware)
-    changed = [f"{k}: {before[k]} to {now[k]}" for k in before if before[k] != now[k]]
+    changed = _changes(before, now)
     yield PlanItem(
         run.id, "hardware", "machine", "drifted" if changed else "identical", "; ".join(changed)
     )
@@ -207,10 +238,15 @@ def _machine_items(
 
 
 def machine_of(hardware: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the hardware may change a number: which GPUs, which CPU."""
+    """What of the hardware may change a number: which GPUs, which CPU, how many cores (a sum over
+    four threads rounds otherwise than one over two)."""
     gpus = hardware.get("gpus") or []
     cpus = hardware.get("cpus") or {}
-    return {"gpus": [gpu.get("name") for gpu in gpus], "cpu": cpus.get("model")}
+    return {
+        "gpus": [gpu.get("name") for gpu in gpus],
+        "cpu": cpus.get("model"),
+        "cores": cpus.get("usable"),
+    }
 
 
 def _grade(items: list[PlanItem]) -> Literal["A", "B", "C"]:
@@ -262,14 +298,6 @@ def config_of(run: "RunRecord") -> JobConfig:
         ) from error
 
 
-@dataclass(frozen=True)
-class Moved:
-    """Where a replayed run writes what the original wrote elsewhere; both absolute."""
-
-    old: Path
-    new: Path
-
-
 def replay_config(run: "RunRecord", home: RunFolder, moved: list[Moved]) -> JobConfig:
     """The run's config for a replay: outputs in ``home``, inputs from the replays before it.
 
@@ -299,7 +327,5 @@ def _moved(value: Any, cwd: Path, moved: list[Moved]) -> Any:
     if not isinstance(value, str) or not value:
         return value
     path = cwd / value
-    for place in moved:
-        if path.is_relative_to(place.old):
-            return str(place.new / path.relative_to(place.old))
-    return value
+    place = moved_to(path, moved)
+    return value if place == path else str(place)

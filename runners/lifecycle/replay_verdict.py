@@ -4,14 +4,14 @@
 speeds are left out, because nobody expects them back.
 """
 
-import hashlib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runners.lifecycle.replay import Moved
+from runners.lifecycle.rewritten import Likeness, Moved, held_against, moved_to
 
 if TYPE_CHECKING:
     from db import ArtifactRecord, RunRecord, Store
@@ -61,13 +61,18 @@ class ScoreDelta:
 
 @dataclass(frozen=True)
 class FileDelta:
-    """A file both runs should have written. ``standing``: identical, differs, or missing."""
+    """A file both runs should have written. ``standing``: identical, differs, or missing.
+
+    ``original`` and ``replay`` are the SHA-256 of what was compared: the whole file, or what is
+    left of it without ``left_out``.
+    """
 
     kind: str
     path: str
     standing: str
     original: str
     replay: str
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,14 @@ class RunDelta:
 
     @property
     def identical(self) -> bool:
-        """True when every file both should have written is the same byte for byte."""
+        """True when every file both should have written is the same byte for byte, apart from
+        what a file's ``left_out`` names."""
         return bool(self.files) and all(f.standing == "identical" for f in self.files)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was not compared in some file, such as times."""
+        return tuple(sorted({name for file in self.files for name in file.left_out}))
 
     @property
     def problems(self) -> list[str]:
@@ -164,52 +175,57 @@ def _scores(store: "Store", original: str, replay: str) -> list[ScoreDelta]:
 def _files(
     store: "Store", original: "RunRecord", replay: "RunRecord", moved: list[Moved]
 ) -> list[FileDelta]:
+    before = {_place(original, artifact): artifact for artifact in store.artifacts(original.id)}
+    after = {_place(replay, artifact): artifact for artifact in store.artifacts(replay.id)}
     found = []
-    home = Path(replay.folder)
-    after = {_place(home, artifact): artifact for artifact in store.artifacts(replay.id)}
-    for artifact in store.artifacts(original.id):
-        old = _place(Path(original.folder), artifact)
-        new = _moved(old, moved)
+    for old, artifact in before.items():
+        new = _counterpart(artifact, moved_to(old, moved), before, after)
         match = after.get(new)
         if match is None:
             found.append(FileDelta(artifact.kind, artifact.path, "missing", artifact.sha256, ""))
-        elif match.sha256 == artifact.sha256 or not (old.is_dir() and new.is_dir()):
-            standing = "identical" if match.sha256 == artifact.sha256 else "differs"
+        elif match.sha256 == artifact.sha256:
             found.append(
-                FileDelta(artifact.kind, artifact.path, standing, artifact.sha256, match.sha256)
+                FileDelta(artifact.kind, artifact.path, "identical", artifact.sha256, match.sha256)
             )
+        elif old.is_dir() and new.is_dir():
+            found += _folder_files(artifact, old, new, moved)
         else:
-            found += _folder_files(artifact, old, new)
+            found.append(_delta(artifact, artifact.path, held_against(old, new, moved)))
     return found
 
 
-def _place(folder: Path, artifact: "ArtifactRecord") -> Path:
-    return folder / artifact.path
+def _place(run: "RunRecord", artifact: "ArtifactRecord") -> Path:
+    return Path(run.folder) / artifact.path
 
 
-def _moved(path: Path, moved: list[Moved]) -> Path:
-    for place in moved:
-        if path.is_relative_to(place.old):
-            return place.new / path.relative_to(place.old)
-    return path
+def _counterpart(
+    artifact: "ArtifactRecord",
+    expected: Path,
+    before: "Mapping[Path, ArtifactRecord]",
+    after: "Mapping[Path, ArtifactRecord]",
+) -> Path:
+    """Where the replay's is: where it should be, or wherever the only one of its kind is (a data
+    cache is named by the hash of the data)."""
+    alike = [place for place, other in after.items() if other.kind == artifact.kind]
+    alone = sum(other.kind == artifact.kind for other in before.values()) == 1
+    return alike[0] if expected not in after and alone and len(alike) == 1 else expected
 
 
-def _folder_files(artifact: "ArtifactRecord", old: Path, new: Path) -> list[FileDelta]:
+def _folder_files(
+    artifact: "ArtifactRecord", old: Path, new: Path, moved: list[Moved]
+) -> list[FileDelta]:
     """File by file: a note with a date in it must not hide that the weights are the same."""
     names = {p.relative_to(old) for p in old.rglob("*") if p.is_file()}
     names |= {p.relative_to(new) for p in new.rglob("*") if p.is_file()}
-    deltas = []
-    for name in sorted(names):
-        before, after = _digest(old / name), _digest(new / name)
-        standing = "identical" if before == after else "differs" if before and after else "missing"
-        deltas.append(
-            FileDelta(artifact.kind, str(Path(artifact.path) / name), standing, before, after)
+    return [
+        _delta(
+            artifact, str(Path(artifact.path) / name), held_against(old / name, new / name, moved)
         )
-    return deltas
+        for name in sorted(names)
+    ]
 
 
-def _digest(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _delta(artifact: "ArtifactRecord", path: str, found: Likeness) -> FileDelta:
+    return FileDelta(
+        artifact.kind, path, found.standing, found.original, found.replay, found.left_out
+    )

@@ -235,7 +235,10 @@ class Setup:
     # Parts
 
     def _cache(self) -> TokenCache:
-        return build_cache(self.config, self.base.folder, on_progress=self.job.events.progress)
+        cache = build_cache(self.config, self.base.folder, on_progress=self.job.events.progress)
+        if self.leader:
+            self.job.record_artifact("data-cache", cache.folder)
+        return cache
 
     def _module(self) -> WeightedLoss:
         config, device = self.config, self.accelerator.device
