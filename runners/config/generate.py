@@ -82,10 +82,11 @@ class GenerateConfig(JobConfig):
     batch_size: int | None = setting(
         None, "engine", "Questions at once; chosen from memory by default.", ge=1
     )
-    batching: Literal["padded", "continuous"] = setting(
-        "padded",
+    batching: Literal["auto", "padded", "continuous"] = setting(
+        "auto",
         "engine",
-        "engine=transformers: padded batches, or transformers' continuous batching (GPU, greedy).",
+        "engine=transformers: padded batches, or transformers' continuous batching (greedy only); "
+        "auto: continuous on a GPU.",
     )
     num_processes: int | None = setting(
         None, "engine", "Ranks, each with its own copy of the model; one a GPU by default.", ge=1

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from runners.config import GenerateConfig
-from runners.generate.continuous import ContinuousEngine, supports
+from runners.generate.continuous import CannotStartError, ContinuousEngine, supports
 from runners.generate.decoding import Decoding
 from runners.generate.engine import Completion, Pool, Request
 from runners.generate.loading import (
@@ -86,10 +86,19 @@ class LocalEngine:
         if config.batching == "continuous" and not isinstance(chosen, ContinuousEngine):
             self._events.notice(
                 "warning",
-                "continuous batching needs a GPU, a model that supports it and greedy decoding "
-                "without repetition penalty: the rows are batched with padding instead",
+                "continuous batching needs a model that supports it and greedy decoding without "
+                "repetition penalty: the rows are batched with padding instead",
             )
-        yield from chosen.complete(pool)
+        try:
+            yield from chosen.complete(pool)
+        except CannotStartError as error:
+            self._events.notice(
+                "warning",
+                f"continuous batching does not start ({str(error).splitlines()[0][:300]}): "
+                "the rows are batched with padding instead",
+            )
+            padded = PaddedEngine(loaded.model, self._tokenizer, decoding, rows=rows)
+            yield from padded.complete(pool)
 
 
 class Batching(Protocol):
@@ -103,8 +112,12 @@ class Batching(Protocol):
 def batching(
     model: Any, tokenizer: Any, decoding: Decoding, rows: int, device: torch.device, way: str
 ) -> Batching:
-    """Padded batches; continuous batching where it is asked for and can run what is asked."""
-    if way == "continuous" and device.type == "cuda" and supports(model, decoding):
+    """Continuous batching on a GPU where it can run what is asked, or where it is asked for.
+
+    Padded batches everywhere else: on a CPU they are faster.
+    """
+    wanted = way == "continuous" or (way == "auto" and device.type == "cuda")
+    if wanted and supports(model, decoding):
         return ContinuousEngine(model, tokenizer, decoding, rows=rows)
     return PaddedEngine(model, tokenizer, decoding, rows=rows)
 

@@ -1,6 +1,6 @@
 """Tiny models with weights large enough that greedy decoding wanders instead of repeating."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ def demo_texts() -> list[str]:
     return texts
 
 
-def make_tokenizer() -> Any:
-    """A byte-level BPE tokenizer of about 700 tokens with ChatML's special ones."""
+def make_tokenizer(texts: Iterable[str] = (), vocabulary: int = 700) -> Any:
+    """A byte-level BPE tokenizer with ChatML's special tokens, trained on the demo by default."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -32,16 +32,16 @@ def make_tokenizer() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=700,
+        vocab_size=vocabulary,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=[END, START, END_OF_TURN],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(demo_texts(), trainer)
+    tokenizer.train_from_iterator(list(texts) or demo_texts(), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TURN)
 
 
-def make_model(kind: str, vocabulary: int) -> Any:
+def make_model(kind: str, vocabulary: int, hidden: int = 64) -> Any:
     """A random float32 model of two layers: ``qwen2`` or ``gpt_bigcode``."""
     import torch
     from transformers import (
@@ -56,8 +56,8 @@ def make_model(kind: str, vocabulary: int) -> Any:
         return Qwen2ForCausalLM(
             Qwen2Config(
                 vocab_size=vocabulary,
-                hidden_size=64,
-                intermediate_size=128,
+                hidden_size=hidden,
+                intermediate_size=2 * hidden,
                 num_hidden_layers=2,
                 num_attention_heads=4,
                 num_key_value_heads=2,
@@ -69,7 +69,7 @@ def make_model(kind: str, vocabulary: int) -> Any:
     return GPTBigCodeForCausalLM(
         GPTBigCodeConfig(
             vocab_size=vocabulary,
-            n_embd=64,
+            n_embd=hidden,
             n_layer=2,
             n_head=4,
             n_positions=2048,

@@ -1,5 +1,6 @@
 """Batched greedy output is token for token that of one-by-one ``model.generate`` in float32."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ from runners.benchmarks.demo import demo_benchmarks
 from runners.benchmarks.prompts import prompt
 from runners.benchmarks.rows import load_questions
 from runners.benchmarks.tasks import TASKS
+from runners.generate.continuous import ContinuousEngine
 from runners.generate.decoding import Decoding
-from runners.generate.engine import Completion, Pool, Request
-from runners.generate.local import tokenized
+from runners.generate.engine import Completion, Finish, Pool, Request
+from runners.generate.ledger import Key
+from runners.generate.local import Batching, tokenized
 from runners.generate.padded import PaddedEngine
-from tests.runners.generate.conftest import END_OF_TURN, make_model
+from runners.generate.rows import RowState
+from tests.runners.generate.conftest import END_OF_TURN, demo_texts, make_model, make_tokenizer
 from tests.runners.generate.one_by_one import generate_one
 
 MAX_LENGTH = 180
@@ -33,24 +37,54 @@ def decoding_of(tokenizer: Any, **changes: Any) -> Decoding:
     return Decoding(**{"max_length": MAX_LENGTH, "eos": END_OF_TURN, "eos_id": eos_id} | changes)
 
 
-def assert_same_tokens(
-    model: Any, tokenizer: Any, decoding: Decoding, requests: list[Request], made: list[Completion]
+MODES: dict[str, Callable[[Any, Any, Decoding, int], Batching]] = {
+    "one row": lambda m, t, d, rows: PaddedEngine(m, t, d, rows=1),
+    "batches": lambda m, t, d, rows: PaddedEngine(m, t, d, rows=rows, refill=0.0),
+    "leaving and joining": lambda m, t, d, rows: PaddedEngine(m, t, d, rows=rows),
+    "continuous": lambda m, t, d, rows: ContinuousEngine(m, t, d, rows=rows),
+}
+
+
+@pytest.fixture
+def made_tokens(monkeypatch: pytest.MonkeyPatch) -> dict[Key, list[int]]:
+    """The token numbers of each completion, which its text alone does not tell."""
+    made: dict[Key, list[int]] = {}
+    finished = RowState.finished
+
+    def remembered(row: RowState, finish: Finish) -> Completion:
+        made[row.request.key] = list(row.generated)
+        return finished(row, finish)
+
+    monkeypatch.setattr(RowState, "finished", remembered)
+    return made
+
+
+def one_by_one(
+    model: Any, tokenizer: Any, decoding: Decoding, requests: list[Request]
+) -> dict[Key, list[int]]:
+    """What plain ``generate`` makes of each request."""
+    return {r.key: generate_one(model, tokenizer, decoding, r) for r in requests}
+
+
+def assert_same(
+    made: list[Completion],
+    made_tokens: dict[Key, list[int]],
+    plain: dict[Key, list[int]],
+    tokenizer: Any,
 ) -> None:
-    assert sorted(c.key for c in made) == sorted(r.key for r in requests)
-    by_key = {completion.key: completion for completion in made}
-    for request in requests:
-        expected = generate_one(model, tokenizer, decoding, request)
-        completion = by_key[request.key]
-        assert completion.completion == tokenizer.decode(
-            expected, clean_up_tokenization_spaces=False
-        ), request.key
-        assert completion.tokens == len(expected), request.key
+    """The same questions, each once, with the same tokens and their text."""
+    assert sorted(completion.key for completion in made) == sorted(plain)
+    assert made_tokens == plain
+    for completion in made:
+        expected = plain[completion.key]
+        text = tokenizer.decode(expected, clean_up_tokenization_spaces=False)
+        assert (completion.completion, completion.tokens) == (text, len(expected)), completion.key
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "gpt_bigcode"])
 @pytest.mark.parametrize("stop_early", [True, False])
-def test_padded_batches_with_rows_leaving_and_joining_change_no_token(
-    kind: str, stop_early: bool, tokenizer: Any
+def test_no_way_of_batching_changes_a_token(
+    kind: str, stop_early: bool, tokenizer: Any, made_tokens: dict[Key, list[int]]
 ) -> None:
     model = make_model(kind, len(tokenizer))
     decoding = decoding_of(tokenizer, stop_early=stop_early)
@@ -59,21 +93,28 @@ def test_padded_batches_with_rows_leaving_and_joining_change_no_token(
         for request in requests_of(demo_benchmarks(), TASKS, tokenizer)
         if len(request.ids) < MAX_LENGTH
     ][::2]
-    made = list(PaddedEngine(model, tokenizer, decoding, rows=7).complete(Pool(requests)))
-    finishes = {completion.finish for completion in made}
-    assert finishes >= ({"rule", "length"} if stop_early else {"length"})
-    assert_same_tokens(model, tokenizer, decoding, requests, made)
+    plain = one_by_one(model, tokenizer, decoding, requests)
+    for mode, engine in MODES.items():
+        made_tokens.clear()
+        made = list(engine(model, tokenizer, decoding, 7).complete(Pool(requests)))
+        finishes = {completion.finish for completion in made}
+        assert finishes >= ({"rule", "length"} if stop_early else {"length"}), mode
+        assert_same(made, made_tokens, plain, tokenizer)
 
 
-def test_the_repetition_penalty_of_the_checkpoint_never_sees_a_pad(tokenizer: Any) -> None:
+def test_the_repetition_penalty_of_the_checkpoint_never_sees_a_pad(
+    tokenizer: Any, made_tokens: dict[Key, list[int]]
+) -> None:
     model = make_model("qwen2", len(tokenizer))
     decoding = decoding_of(tokenizer, repetition_penalty=1.3, stop_early=False, max_length=200)
     requests = [r for r in requests_of(demo_benchmarks(), TASKS, tokenizer) if len(r.ids) < 190]
     made = list(PaddedEngine(model, tokenizer, decoding, rows=6).complete(Pool(requests)))
-    assert_same_tokens(model, tokenizer, decoding, requests, made)
+    assert_same(made, made_tokens, one_by_one(model, tokenizer, decoding, requests), tokenizer)
 
 
-def test_a_sliding_window_model_is_answered_exactly_too(tokenizer: Any) -> None:
+def test_a_sliding_window_model_is_answered_exactly_too(
+    tokenizer: Any, made_tokens: dict[Key, list[int]]
+) -> None:
     import torch
     from transformers import MistralConfig, MistralForCausalLM
 
@@ -95,7 +136,7 @@ def test_a_sliding_window_model_is_answered_exactly_too(tokenizer: Any) -> None:
     decoding = decoding_of(tokenizer, max_length=220)
     requests = [r for r in requests_of(demo_benchmarks(), TASKS, tokenizer) if len(r.ids) < 210]
     made = list(PaddedEngine(model, tokenizer, decoding, rows=5).complete(Pool(requests)))
-    assert_same_tokens(model, tokenizer, decoding, requests, made)
+    assert_same(made, made_tokens, one_by_one(model, tokenizer, decoding, requests), tokenizer)
 
 
 def test_samples_do_not_depend_on_the_batch_they_were_made_in(tokenizer: Any) -> None:
@@ -120,14 +161,20 @@ def test_samples_do_not_depend_on_the_batch_they_were_made_in(tokenizer: Any) ->
 @pytest.mark.parametrize("stop_early", [True, False])
 @pytest.mark.parametrize("task", ["humanevalsynthesize-python", "humanevalfixtests-java", "mbpp"])
 def test_every_question_of_three_real_tasks_is_answered_token_for_token(
-    kind: str, stop_early: bool, task: str, tokenizer: Any, shared: Path
+    kind: str, stop_early: bool, task: str, shared: Path, made_tokens: dict[Key, list[int]]
 ) -> None:
-    model = make_model(kind, len(tokenizer))
-    decoding = decoding_of(tokenizer, stop_early=stop_early, max_length=1200)
-    requests = [
-        request
-        for request in requests_of(shared / "benchmarks", (task,), tokenizer)
-        if len(request.ids) < 1200
-    ]
-    made = list(PaddedEngine(model, tokenizer, decoding, rows=32).complete(Pool(requests)))
-    assert_same_tokens(model, tokenizer, decoding, requests, made)
+    asked = [prompt(q).text for q in load_questions(shared / "benchmarks", task)]
+    tokenizer = make_tokenizer([*asked, *demo_texts()], 2000)
+    model = make_model(kind, len(tokenizer), hidden=32)
+    requests = requests_of(shared / "benchmarks", (task,), tokenizer)
+    assert len(requests) == (500 if task == "mbpp" else 164)
+    # Prompts of like length share a limit, so that each has room and none runs on for minutes.
+    requests.sort(key=lambda request: len(request.ids))
+    for start in range(0, len(requests), 100):
+        group = requests[start : start + 100]
+        decoding = decoding_of(tokenizer, stop_early=stop_early, max_length=len(group[-1].ids) + 48)
+        plain = one_by_one(model, tokenizer, decoding, group)
+        for engine in MODES.values():
+            made_tokens.clear()
+            made = list(engine(model, tokenizer, decoding, 24).complete(Pool(group)))
+            assert_same(made, made_tokens, plain, tokenizer)
