@@ -29,7 +29,8 @@ def evaluate(
         str | None, typer.Option(help="fast, or plain: as the reference does, slower.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="An early exit does not pass (Python tasks).")
+        bool,
+        typer.Option("--strict", help="An early exit 0 does not pass, as it does by the rules."),
     ] = False,
     pass_k: Annotated[
         str | None, typer.Option(help="The k of each pass@k, comma separated.")
@@ -70,5 +71,12 @@ def evaluate(
     }
     given = {key: value for key, value in flags.items() if value is not None}
     resolved = resolve("evaluate", flags=given)
-    code = run_job_command(resolved.config, name=name, parent=parent, detach=detach, json=json)
+    code = run_job_command(
+        resolved.config,
+        name=name,
+        parent=parent,
+        detach=detach,
+        json=json,
+        origins=resolved.origins,
+    )
     raise typer.Exit(code)

@@ -32,7 +32,7 @@ class EvaluateConfig(JobConfig):
         "fast", "run", "fast: warm compilers and prebuilt parts; plain: as the reference does."
     )
     strict: bool = setting(
-        False, "run", "Demand that the tests ran to their end; Python tasks only."
+        False, "run", "Demand that the tests ran to their end: an early exit 0 does not pass."
     )
     pass_k: list[int] = setting([1], "run", "The k of each pass@k to report.")
     output_dir: Path | None = setting(

@@ -13,7 +13,7 @@ from pathlib import Path
 from runners.benchmarks.rows import resolve_benchmarks
 from runners.benchmarks.tasks import TASKS
 from runners.config.evaluate import EvaluateConfig
-from runners.errors import JobFailedError, MissingInputError, UsageError
+from runners.errors import JobFailedError, MissingInputError
 from runners.evaluate.items import Item, TaskItems, load_items, model_name, tasks_present
 from runners.evaluate.judge import Judge
 from runners.evaluate.languages import get_language
@@ -73,7 +73,6 @@ def evaluate(job: Job[EvaluateConfig]) -> Mapping[str, object]:
         for name in tasks_present(config.generations, config.tasks)
     ]
     _check_samples(config, tasks)
-    _check_strict(config, tasks)
     halt = Halt()
     sweep_left_behind()
     folder = job.output_folder(config.output_dir) / f"metrics_{model}"
@@ -112,17 +111,6 @@ def _check_samples(config: EvaluateConfig, tasks: list[TaskItems]) -> None:
             f"pass@{too_large[0]} needs {too_large[0]} samples a question; there are {fewest}",
             where="pass_k",
             fix="Ask for a smaller k, or generate more samples.",
-        )
-
-
-def _check_strict(config: EvaluateConfig, tasks: list[TaskItems]) -> None:
-    """Python's harness sees the last line run; for the other languages nothing watches it yet."""
-    unwatched = [task.task.name for task in tasks if task.task.language != "python"]
-    if config.strict and unwatched:
-        raise UsageError(
-            f"strict can only be kept for Python tasks so far, not for {', '.join(unwatched)}",
-            where="strict",
-            fix="Leave strict out, or name only Python tasks with --tasks.",
         )
 
 

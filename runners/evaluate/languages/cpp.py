@@ -19,6 +19,7 @@ from runners.evaluate.languages.base import (
 )
 from runners.evaluate.languages.parts import COMPILE_AND_RUN, NOT_COMPILED, unpack_into
 from runners.evaluate.languages.probe import first_line, is_file
+from runners.evaluate.languages.proof import COMPILE_PROOF, WRAP_MAIN, new_word, proof_c, proven
 from runners.evaluate.sandbox.base import Mount, Program
 from runners.evaluate.verdicts import Status
 
@@ -83,10 +84,14 @@ class Cpp:
         """Compile, then run in a sandbox of its own."""
         limits = bench.timed(_COMPILE_SECONDS)
         compiler = bench.toolchain.programs["compiler"]
+        word = new_word() if bench.strict else None
         built = bench.run(
             Program(
-                argv=[compiler, *_FLAGS, "test.cpp", *_LIBRARIES],
-                files={"test.cpp": source.text.encode("utf-8", "surrogatepass")},
+                argv=linking_proof([compiler, *_FLAGS, "test.cpp", *_LIBRARIES], word),
+                files={
+                    "test.cpp": source.text.encode("utf-8", "surrogatepass"),
+                    **proof_files(word),
+                },
                 collect="a.out",
                 keep_stdout=_BINARY_BYTES,
             ),
@@ -95,13 +100,12 @@ class Cpp:
         compiled = settle(built, limits, "compile_error")
         if not compiled.passed:
             return compiled
-        return after(compiled, self.run(built.stdout, bench))
+        return after(compiled, self._run(built.stdout, bench, word))
 
-    def run(self, binary: bytes, bench: Bench) -> Judgement:
-        """Run a compiled program."""
+    def _run(self, binary: bytes, bench: Bench, word: str | None) -> Judgement:
         limits = bench.timed(_RUN_SECONDS)
         outcome = bench.run(Program(argv=["./a.out"], files={"a.out": binary}), limits)
-        return settle(outcome, limits, wrong_or_crashed(outcome.stderr))
+        return proven(settle(outcome, limits, wrong_or_crashed(outcome.stderr)), outcome, word)
 
     def fast(self, bench: Bench) -> FastWay | None:
         """The precompiled prelude, and one sandbox for compiling and running."""
@@ -136,13 +140,15 @@ class CppFast:
         compiler = self._bench.toolchain.programs["compiler"]
         include = ["-include", f"{_PARTS}/{_HEADER}", "-pipe", *self._linking]
         limits = self._bench.timed(_COMPILE_SECONDS)
+        word = new_word() if self._bench.strict else None
+        command = [compiler, *_FLAGS, *include, "test.cpp", *_LIBRARIES]
         outcome = self._bench.run(
             Program(
                 argv=[
-                    *("/bin/sh", "-c", COMPILE_AND_RUN, "sh", "./a.out", compiler),
-                    *(*_FLAGS, *include, "test.cpp", *_LIBRARIES),
+                    *("/bin/sh", "-c", COMPILE_AND_RUN, "sh", "./a.out"),
+                    *linking_proof(command, word),
                 ],
-                files={"test.cpp": body.encode("utf-8", "surrogatepass")},
+                files={"test.cpp": body.encode("utf-8", "surrogatepass"), **proof_files(word)},
                 mounts=(Mount(self._bench.prepared, _PARTS),),
             ),
             limits,
@@ -150,7 +156,20 @@ class CppFast:
         failed = wrong_or_crashed(outcome.stderr)
         if outcome.exit_code == NOT_COMPILED:
             failed = "compile_error"
-        return settle(outcome, limits, failed)
+        return proven(settle(outcome, limits, failed), outcome, word)
+
+
+def linking_proof(command: list[str], word: str | None) -> list[str]:
+    """The compiler's command, which links in the proof of the end where a word is asked for."""
+    if word is None:
+        return command
+    proof = ["/bin/sh", "-c", COMPILE_PROOF, "sh", command[0]]
+    return [*proof, *command, "proof.o", WRAP_MAIN]
+
+
+def proof_files(word: str | None) -> dict[str, bytes]:
+    """The file that ``linking_proof`` compiles."""
+    return {} if word is None else {"proof.c": proof_c(word)}
 
 
 def wrong_or_crashed(stderr: bytes) -> Status:

@@ -19,6 +19,7 @@ from runners.evaluate.languages.base import (
 from runners.evaluate.languages.go_fast import VET_CHECKS, GoFast
 from runners.evaluate.languages.parts import unpack_into
 from runners.evaluate.languages.probe import first_line, shown_at
+from runners.evaluate.languages.proof import new_word, proven
 from runners.evaluate.sandbox.base import Mount, Program
 from runners.evaluate.toolfolders import installed
 from runners.evaluate.verdicts import Status
@@ -97,21 +98,43 @@ class Go:
         """``go test`` on the one file."""
         limits = bench.timed(_SECONDS)
         timeout = f"-timeout={limits.wall_seconds:.0f}s"
+        word = new_word() if bench.strict else None
+        files = {"main_test.go": source.text.encode("utf-8", "surrogatepass")}
+        command = [bench.toolchain.programs["go"], "test", timeout]
+        if word is not None:
+            # Without -v the output of tests that pass is not shown.
+            files["proof_test.go"] = _PROOF.replace("WORD", word).encode()
+            command.append("-v")
         outcome = bench.run(
             Program(
-                argv=[bench.toolchain.programs["go"], "test", timeout, "main_test.go"],
-                files={"main_test.go": source.text.encode("utf-8", "surrogatepass")},
+                argv=[*command, *files],
+                files=files,
                 mounts=(Mount(bench.prepared / "cache", "/opt/gocache"),),
             ),
             limits,
         )
-        return settle(outcome, limits, failure(outcome.stdout + outcome.stderr))
+        judgement = settle(outcome, limits, failure(outcome.stdout + outcome.stderr))
+        return proven(judgement, outcome, word)
 
     def fast(self, bench: Bench) -> FastWay | None:
         """Batches that are linked once."""
         return GoFast(bench, _SECONDS, failure)
 
 
+_PROOF = """package main
+
+import (
+    "os"
+    "testing"
+)
+
+func TestMain(m *testing.M) {
+    out := os.Stdout
+    if m.Run() == 0 {
+        out.WriteString("\\nWORD\\n")
+    }
+}
+"""
 _WARM_TEXT = """package main
 
 import (

@@ -5,7 +5,8 @@
 // variable, no init, no main; it imports only packages that are known; it gives the compiler no
 // directives. Each becomes a package of its own. What vet or the compiler objects to is left out.
 //
-// The arguments are the go command and the flags of vet that "go test" uses.
+// The arguments are the go command, a word that each test writes when it has ended ("-" for none),
+// and the flags of vet that "go test" uses.
 //
 // Writes the file "out": a line of JSON that maps each taken program to its tests, and the binary.
 package main
@@ -135,7 +136,7 @@ func vet(taken map[string][]string) {
 	if len(taken) == 0 {
 		return
 	}
-	arguments := append([]string{"vet"}, os.Args[2:]...)
+	arguments := append([]string{"vet"}, os.Args[3:]...)
 	command := exec.Command(os.Args[1], append(arguments, names(taken)...)...)
 	words, err := command.CombinedOutput()
 	if err == nil {
@@ -152,14 +153,19 @@ func vet(taken map[string][]string) {
 
 func link(taken map[string][]string) []byte {
 	var text strings.Builder
-	text.WriteString("package together\n\nimport (\n\t\"testing\"\n")
+	text.WriteString("package together\n\nimport (\n\t\"os\"\n\t\"testing\"\n")
 	for _, name := range names(taken) {
 		fmt.Fprintf(&text, "\t%q\n", name)
 	}
 	text.WriteString(")\n")
+	word := ""
+	if os.Args[2] != "-" {
+		word = "\n" + os.Args[2] + "\n"
+	}
+	fmt.Fprintf(&text, "\nvar out = os.Stdout\n\nfunc ended() { out.WriteString(%q) }\n", word)
 	for _, name := range names(taken) {
 		for _, test := range taken[name] {
-			fmt.Fprintf(&text, "\nfunc Test_%s_%s(t *testing.T) { %s.%s(t) }\n", name, test, name, test)
+			fmt.Fprintf(&text, "\nfunc Test_%s_%s(t *testing.T) { %s.%s(t); ended() }\n", name, test, name, test)
 		}
 	}
 	folder := filepath.Join(root, "together")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from runners.evaluate.languages.base import Bench, Judgement, Source, settle
+from runners.evaluate.languages.proof import new_word, proven
 from runners.evaluate.sandbox.base import Limits, Mount, Program
 from runners.evaluate.verdicts import Status
 
@@ -36,22 +37,29 @@ class GoFast:
     def judge(self, sources: Sequence[Source]) -> list[Judgement | None]:
         """One build, one run for each program."""
         names = [f"q{number:04d}" for number in range(len(sources))]
-        built = self._build(dict(zip(names, sources, strict=True))) if len(sources) > 1 else None
+        word = new_word() if self._bench.strict else None
+        programs = dict(zip(names, sources, strict=True))
+        built = self._build(programs, word) if len(sources) > 1 else None
         if built is None:
             return [None] * len(sources)
         taken, binary = built
-        return [self._run(binary, name) if name in taken else None for name in names]
+        return [
+            self._run(binary, name, word, tests=len(taken[name])) if name in taken else None
+            for name in names
+        ]
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _build(self, sources: dict[str, Source]) -> tuple[dict[str, list[str]], bytes] | None:
+    def _build(
+        self, sources: dict[str, Source], word: str | None
+    ) -> tuple[dict[str, list[str]], bytes] | None:
         """The tests of each program in the batch, and the binary; None when it cannot be built."""
         go = self._bench.toolchain.programs["go"]
         gopath = self._bench.toolchain.environment["GOPATH"]
         outcome = self._bench.run(
             Program(
-                argv=["/bin/sh", "-c", _BUILD, "sh", PARTS, go, *VET_CHECKS],
+                argv=["/bin/sh", "-c", _BUILD, "sh", PARTS, go, word or "-", *VET_CHECKS],
                 files={
                     f"in/{name}.go": source.text.encode("utf-8", "surrogatepass")
                     for name, source in sources.items()
@@ -80,7 +88,7 @@ class GoFast:
             disk_bytes=1 << 30,
         )
 
-    def _run(self, binary: bytes, name: str) -> Judgement | None:
+    def _run(self, binary: bytes, name: str, word: str | None, *, tests: int) -> Judgement | None:
         limits = self._bench.timed(self._seconds)
         options = [f"-test.run=^Test_{name}_", "-test.paniconexit0"]
         options.append(f"-test.timeout={limits.wall_seconds:.0f}s")
@@ -89,6 +97,7 @@ class GoFast:
         )
         said = outcome.stdout + outcome.stderr
         judgement = settle(outcome, limits, self._failure(said))
+        judgement = proven(judgement, outcome, word, times=tests)
         unsure = any(word in said for word in _UNSURE)
         if unsure or judgement.status not in {"passed", "wrong"}:
             return None

@@ -22,6 +22,7 @@ from runners.evaluate.languages.base import (
 from runners.evaluate.languages.java_fast import JavaFast
 from runners.evaluate.languages.parts import unpack_into
 from runners.evaluate.languages.probe import answer, shown_at
+from runners.evaluate.languages.proof import new_word, proven
 from runners.evaluate.sandbox.base import Mount, Program
 from runners.evaluate.verdicts import Status
 
@@ -31,6 +32,15 @@ _RUN_SECONDS = 10.0
 _CLASSES_BYTES = 64 << 20
 _INSTALL = "apt-get install -y default-jdk-headless"
 _SERVER = Path(__file__).parent / "java_server.java"
+_PROOF = """
+class WORD {
+    public static void main(String[] words) throws Throwable {
+        Main.main(words);
+        System.out.flush();
+        new java.io.FileOutputStream(java.io.FileDescriptor.out).write("WORD".getBytes());
+    }
+}
+"""
 _BUILD = '"$1" JavaServer.java && tar cf parts.tar -- *.class'
 _COMPILE = '"$1" Main.java && tar cf classes.tar -- *.class'
 
@@ -81,10 +91,11 @@ class Java:
     def judge(self, source: Source, bench: Bench) -> Judgement:
         """Compile, then run ``Main`` in a sandbox of its own."""
         limits = bench.timed(_COMPILE_SECONDS)
+        word = new_word() if bench.strict else None
         built = bench.run(
             Program(
                 argv=["/bin/sh", "-c", _COMPILE, "sh", bench.toolchain.programs["compiler"]],
-                files={"Main.java": source.text.encode("utf-8", "surrogatepass")},
+                files={"Main.java": with_proof(source.text, word).encode("utf-8", "surrogatepass")},
                 collect="classes.tar",
                 keep_stdout=_CLASSES_BYTES,
             ),
@@ -93,20 +104,25 @@ class Java:
         compiled = settle(built, limits, "compile_error")
         if not compiled.passed:
             return compiled
-        return after(compiled, self.run(class_files(built.stdout), bench))
+        return after(compiled, self.run(class_files(built.stdout), bench, word))
 
-    def run(self, classes: Mapping[str, bytes], bench: Bench) -> Judgement:
-        """Run ``Main`` from these class files in a JVM of its own."""
+    def run(self, classes: Mapping[str, bytes], bench: Bench, word: str | None) -> Judgement:
+        """Run ``Main``, or the class that proves its end, in a JVM of its own."""
         limits = bench.timed(_RUN_SECONDS)
+        program = bench.toolchain.programs["java"]
         outcome = bench.run(
-            Program(argv=[bench.toolchain.programs["java"], "-cp", ".", "Main"], files=classes),
-            limits,
+            Program(argv=[program, "-cp", ".", word or "Main"], files=classes), limits
         )
-        return settle(outcome, limits, _failure(outcome.stderr))
+        return proven(settle(outcome, limits, _failure(outcome.stderr)), outcome, word)
 
     def fast(self, bench: Bench) -> FastWay | None:
         """A warm compiler, and the same run."""
-        return JavaFast(bench, self.run)
+        return JavaFast(bench, self.run, with_proof)
+
+
+def with_proof(text: str, word: str | None) -> str:
+    """The program with a class behind it that calls ``Main`` and then writes the word."""
+    return text if word is None else text + _PROOF.replace("WORD", word)
 
 
 def class_files(archive: bytes) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from runners.evaluate.languages.base import Bench, Judgement, Source
+from runners.evaluate.languages.proof import new_word
 from runners.evaluate.sandbox.base import Limits, Mount, Program, SandboxError, Server
 from runners.evaluate.verdicts import quoted
 
@@ -19,15 +20,17 @@ _PATIENCE_SECONDS = 60.0
 _DEATHS_THAT_MEAN_NEVER = 3
 _SERVER_LIMITS = Limits(cpu_seconds=86400.0, wall_seconds=86400.0, processes=512)
 
-RunClasses = Callable[[Mapping[str, bytes], Bench], Judgement]
+RunClasses = Callable[[Mapping[str, bytes], Bench, str | None], Judgement]
+WithProof = Callable[[str, str | None], str]
 
 
 class JavaFast:
     """Keeps a compiler in a sandbox and restarts it when a program has broken it."""
 
-    def __init__(self, bench: Bench, run: RunClasses) -> None:
+    def __init__(self, bench: Bench, run: RunClasses, with_proof: WithProof) -> None:
         self._bench = bench
         self._run = run
+        self._with_proof = with_proof
         self._server: Server | None = None
         self._deaths = 0
         self._answers = 0
@@ -52,8 +55,9 @@ class JavaFast:
     def _judge(self, source: Source) -> Judgement | None:
         if self._hopeless:
             return None
+        word = new_word() if self._bench.strict else None
         try:
-            text = source.text.encode("utf-8")
+            text = self._with_proof(source.text, word).encode("utf-8")
         except UnicodeEncodeError:
             return None
         try:
@@ -71,7 +75,7 @@ class JavaFast:
         names = [name.decode("utf-8") for name in fields[::2]]
         if len(set(names)) < len(names) or any("/" in name for name in names):
             return None
-        return self._run(dict(zip(names, fields[1::2], strict=True)), self._bench)
+        return self._run(dict(zip(names, fields[1::2], strict=True)), self._bench, word)
 
     def _compiler(self) -> Server:
         if self._server is None:

@@ -16,6 +16,7 @@ from runners.evaluate.languages.base import (
     reference_text,
 )
 from runners.evaluate.languages.probe import first_line, in_system, shown_at
+from runners.evaluate.languages.proof import NOT_ENDED, new_word
 from runners.evaluate.sandbox.base import Limits, Mount, Outcome, Program
 from runners.evaluate.toolfolders import installed
 from runners.evaluate.verdicts import Status, quoted
@@ -61,21 +62,23 @@ class JavaScript:
 
     def judge(self, source: Source, bench: Bench) -> Judgement:
         """Run it by itself."""
-        return self.run(source, bench, options=())
-
-    def run(self, source: Source, bench: Bench, options: tuple[str, ...]) -> Judgement:
-        """Run ``test.js`` under node with these options."""
         limits = bench.timed(_RUN_SECONDS)
+        word = new_word() if bench.strict else None
+        end = "" if word is None else f'\n;require("fs").writeSync(1, "{word}");\n'
         outcome = bench.run(
             Program(
-                argv=[bench.toolchain.programs["node"], *options, "test.js"],
-                files={"test.js": source.text.encode("utf-8", "surrogatepass")},
+                argv=[bench.toolchain.programs["node"], "test.js"],
+                files={"test.js": (source.text + end).encode("utf-8", "surrogatepass")},
             ),
             limits,
         )
+        status = _status(outcome, limits, word)
+        said = quoted(outcome.stderr, outcome.stdout)
+        if status == "runtime_error" and not said:
+            said = NOT_ENDED
         return Judgement(
-            status := _status(outcome, limits),
-            "" if status == "passed" else quoted(outcome.stderr, outcome.stdout) or status,
+            status,
+            "" if status == "passed" else said or status,
             outcome.cpu_seconds,
             outcome.memory_bytes,
         )
@@ -85,12 +88,13 @@ class JavaScript:
         return None
 
 
-def _status(outcome: Outcome, limits: Limits) -> Status:
+def _status(outcome: Outcome, limits: Limits, word: str | None) -> Status:
     if outcome.ended != "exited":
         return outcome.ended
     if out_of_time(outcome, limits):
         return "timeout"
-    if outcome.stdout_bytes + outcome.stderr_bytes == 0:
+    # Nothing at all may be printed; with a proof of the end, nothing but that.
+    if outcome.stdout_end == (word or "").encode() and outcome.stderr_bytes == 0:
         return "passed"
     if b"SyntaxError" in outcome.stderr:
         return "compile_error"

@@ -22,6 +22,7 @@ from runners.evaluate.languages.base import (
     settle,
 )
 from runners.evaluate.languages.probe import shown_at
+from runners.evaluate.languages.proof import NOT_ENDED
 from runners.evaluate.languages.python_fast import HARNESS, PythonFast
 from runners.evaluate.sandbox.base import Mount, Outcome, Program
 from runners.evaluate.verdicts import Status
@@ -112,7 +113,7 @@ def judged(outcome: Outcome, judgement: Judgement, token: bytes) -> Judgement:
     if judgement.passed and outcome.stdout != token:
         return Judgement(
             "runtime_error",
-            "the program ended the interpreter before its tests were done",
+            NOT_ENDED,
             judgement.seconds,
             judgement.memory,
         )

@@ -19,6 +19,9 @@ WORK = "/work"
 KEPT_OUTPUT = 4096
 """Bytes of each stream that a verdict can quote."""
 
+KEPT_END = 64 << 10
+"""Bytes of the end of standard output that are kept, where a proof of the end is looked for."""
+
 MIB = 1 << 20
 
 Ended = Literal["exited", "timeout", "output_limit", "memory_limit"]
@@ -34,6 +37,7 @@ class Limits:
 
     ``cpu_seconds`` is the limit that decides verdicts (SIGXCPU, then SIGKILL, for each process);
     ``wall_seconds`` only ends what sleeps, and is generous so that a busy machine changes nothing.
+    All processes together may use ``tree_cpu_seconds``.
     ``memory_bytes`` counts all processes and their files in ``/work``; ``processes`` counts
     threads too; a program that writes more than ``output_bytes`` to its streams is ended.
     """
@@ -45,6 +49,11 @@ class Limits:
     disk_bytes: int = 256 * MIB
     output_bytes: int = 64 * MIB
     open_files: int = 1024
+
+    @property
+    def tree_cpu_seconds(self) -> float:
+        """CPU seconds of all processes together: a compiler and the program it made, say."""
+        return 2 * self.cpu_seconds
 
     def scaled(self, factor: float) -> "Limits":
         """The same limits with all seconds multiplied."""
@@ -84,6 +93,7 @@ class Outcome:
 
     ``exit_code`` is the status, or minus the signal that killed it; None when it was ended from
     outside. ``stdout_bytes`` and ``stderr_bytes`` count everything, also what was not kept.
+    ``stdout_end`` is the end of standard output, where only a beginning was asked for.
     """
 
     ended: Ended
@@ -95,6 +105,7 @@ class Outcome:
     cpu_seconds: float
     wall_seconds: float
     memory_bytes: int
+    stdout_end: bytes = b""
 
     @property
     def ok(self) -> bool:

@@ -24,7 +24,7 @@ from runners.evaluate.sandbox.base import (
 )
 from runners.evaluate.sandbox.cgroup import Cage, make_cage
 from runners.evaluate.sandbox.halt import Halt
-from runners.evaluate.sandbox.process import run_process
+from runners.evaluate.sandbox.process import Usage, run_process
 from runners.evaluate.sandbox.seccomp import seccomp_filter
 from runners.evaluate.sandbox.server import PipeServer
 from runners.evaluate.sandbox.watchdog import tree_usage
@@ -88,7 +88,7 @@ class BwrapSandbox:
                 pass_fds=fds,
                 environment={},
                 halt=self._halt,
-                watch=tree_usage if cage is None else None,
+                watch=tree_usage if cage is None else lambda _: _usage(cage),
                 end=_end if cage is None else lambda process: _end(process, cage),
             )
         _raise_if_not_made(outcome)
@@ -193,6 +193,12 @@ def _end(process: subprocess.Popen[bytes], cage: Cage | None = None) -> None:
         os.kill(process.pid, signal.SIGKILL)
     if cage is not None:
         cage.empty()
+
+
+def _usage(cage: Cage) -> Usage | None:
+    """What only we can limit in a cage: its CPU time."""
+    cpu = cage.cpu_seconds()
+    return None if cpu is None else Usage(0, 0, cpu)
 
 
 def _raise_if_not_made(outcome: Outcome) -> None:

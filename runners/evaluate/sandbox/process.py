@@ -13,7 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from runners.evaluate.sandbox.base import Ended, Limits, Outcome, SandboxError
+from runners.evaluate.sandbox.base import (
+    KEPT_END,
+    KEPT_OUTPUT,
+    Ended,
+    Limits,
+    Outcome,
+    SandboxError,
+)
 from runners.evaluate.sandbox.halt import Halt, Halted
 
 _CHUNK = 1 << 16
@@ -31,12 +38,16 @@ class Usage:
 
 
 class _Stream:
-    """One output pipe: counts everything, keeps the first ``keep`` bytes."""
+    """One output pipe: counts everything, keeps the first ``keep`` bytes, and the end.
+
+    A stream that is kept whole, because it is a stage's product, has its end already.
+    """
 
     def __init__(self, fd: int, keep: int) -> None:
         self.fd = fd
         self.keep = keep
         self.kept = bytearray()
+        self.end = b""
         self.total = 0
 
     def read(self) -> bool:
@@ -45,6 +56,8 @@ class _Stream:
         self.total += len(chunk)
         if (room := self.keep - len(self.kept)) > 0:
             self.kept += chunk[:room]
+        if self.keep <= KEPT_OUTPUT:
+            self.end = (self.end + chunk)[-KEPT_END:]
         return bool(chunk)
 
 
@@ -64,7 +77,8 @@ def run_process(
 ) -> Outcome:
     """Run ``argv`` in a session of its own until it ends or breaks a limit.
 
-    ``watch`` is asked ten times a second what the process tree uses, where no cgroup enforces it.
+    ``watch`` is asked ten times a second what the process tree uses, as far as nothing else
+    enforces it.
     ``end`` stops everything the process started; it is called exactly once, whatever happened.
     Raises ``SandboxError`` when the program cannot be started, and ``Halted`` when ``halt`` was
     set meanwhile.
@@ -108,6 +122,7 @@ def run_process(
         cpu_seconds=max(cpu, seen.cpu_seconds),
         wall_seconds=time.monotonic() - begin,
         memory_bytes=max(rss, seen.memory_bytes),
+        stdout_end=out.end,
     )
 
 
@@ -155,6 +170,8 @@ def _follow(
                         return "memory_limit", seen
                     if seen.processes > limits.processes:
                         return "memory_limit", seen
+                    if seen.cpu_seconds > limits.tree_cpu_seconds:
+                        return "timeout", seen
     finally:
         os.close(pidfd)
     return "exited", seen

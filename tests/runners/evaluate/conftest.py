@@ -1,6 +1,7 @@
 """What the evaluation tests share: rows, generations folders, run folders, one bench a language."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -110,8 +111,6 @@ class Run:
         return [json.loads(line) for line in path.open()]
 
     def start(self, **environment: str) -> subprocess.Popen[str]:
-        import os
-
         return subprocess.Popen(
             [sys.executable, "-m", "runners.evaluate", str(self.folder)],
             stdout=subprocess.PIPE,
@@ -120,9 +119,9 @@ class Run:
             env={**os.environ, **environment},
         )
 
-    def finish(self, **environment: str) -> tuple[int, str]:
+    def finish(self, *, patience: float = 500, **environment: str) -> tuple[int, str]:
         process = self.start(**environment)
-        said, _ = process.communicate(timeout=500)
+        said, _ = process.communicate(timeout=patience)
         return process.returncode, said
 
 
@@ -133,12 +132,12 @@ NewRun = Callable[..., Run]
 def new_run(tmp_path: Path, shared: Path) -> NewRun:
     """Writes generations and the config of a run over them."""
 
-    def make(generations: dict[str, list[list[str]]], **config: Any) -> Run:
+    def make(generations: dict[str, list[list[str]]], *, name: str = "run", **config: Any) -> Run:
         folder = tmp_path / "generations_tiny"
         folder.mkdir(exist_ok=True)
         for task, stored in generations.items():
             (folder / f"generations_{task}_tiny.json").write_text(json.dumps(stored))
-        run = tmp_path / "run"
+        run = tmp_path / name
         run.mkdir(exist_ok=True)
         whole = {"generations": str(folder), "benchmarks": str(shared / "benchmarks"), **config}
         (run / "config.json").write_text(json.dumps(whole))

@@ -73,26 +73,3 @@ def test_a_few_mutated_programs_are_judged_alike(bar: OpenBar, rows: Rows, langu
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_all_mutated_programs_are_judged_alike(bar: OpenBar, rows: Rows, language: str) -> None:
     check_same(bar(language, slack=0.1), rows, TAILS[language])
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("kind", ["canonical_solution", "buggy_solution"])
-def test_every_row_is_judged_alike_and_as_the_reference_does(
-    bar: OpenBar, rows: Rows, language: str, kind: str
-) -> None:
-    open_ = bar(language)
-    every = rows(language)
-    sources = [open_.source(row, row["prompt"] + row[kind], FAMILY) for row in every]
-
-    surprises = []
-    for index, (source, fast) in enumerate(zip(sources, open_.fast(sources), strict=True)):
-        judged = fast or open_.plain(source)
-        if judged.passed != (kind == "canonical_solution"):
-            surprises.append(index)
-
-    expected = {("go", "canonical_solution"): [27], ("cpp", "buggy_solution"): [23]}
-    # Rust 32 draws random polynomials and may fail, or never end, on its own.
-    assert [i for i in surprises if (language, i) != ("rust", 32)] == expected.get(
-        (language, kind), []
-    )
