@@ -72,11 +72,15 @@ def _show_launch(config: "TrainConfig", hardware: Any, *, json: bool) -> None:
     """The command that would run, and the settings that DeepSpeed would get."""
     from mft_tui.cli.output import console, print_json
     from runners.config.launch_line import accelerate_argv, deepspeed_settings, layout, shown
+    from runners.config.preflight import trained_parameters
 
     argv, environment = accelerate_argv(config, Path("RUN_FOLDER"), hardware)
     spread = layout(config, hardware)
     ranks = spread.ranks * config.num_machines
-    deepspeed = deepspeed_settings(config, spread.precision, ranks) if spread.deepspeed else None
+    deepspeed = None
+    if spread.deepspeed:
+        trained = trained_parameters(config, hardware)
+        deepspeed = deepspeed_settings(config, spread.precision, ranks, trained)
     if json:
         print_json({"argv": argv, "environment": environment, "deepspeed": deepspeed})
         return

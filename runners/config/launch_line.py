@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from runners.config.train import TrainConfig
+from runners.errors import UsageError
+
+LARGEST_BUCKET = 200_000_000
+"""Gradients that DeepSpeed sends at a time; it allocates the bucket whether they fill it or not."""
 
 
 class Machine(Protocol):
@@ -31,11 +35,13 @@ class Machine(Protocol):
 class Layout:
     """How a training run is spread over this machine, with every “auto” decided.
 
+    ``ranks`` are those of this machine, ``accumulation`` the micro-batches of an optimizer step.
     ``precision`` is accelerate's name for it: "no", "bf16" or "fp16".
     """
 
     on_gpu: bool
     ranks: int
+    accumulation: int
     deepspeed: bool
     precision: str
 
@@ -43,7 +49,8 @@ class Layout:
 def layout(config: TrainConfig, hardware: Machine) -> Layout:
     """Decide device, ranks, DeepSpeed and precision for this machine.
 
-    ZeRO stage 0 is plain data parallelism, which accelerate does without DeepSpeed.
+    ZeRO stage 0 is plain data parallelism, which accelerate does without DeepSpeed. Raises
+    ``UsageError`` when ``global_batch_size`` does not divide.
     """
     on_gpu = bool(hardware.usable) and not config.use_cpu
     ranks = config.num_processes
@@ -53,7 +60,26 @@ def layout(config: TrainConfig, hardware: Machine) -> Layout:
     precision = config.mixed_precision
     if precision == "auto":
         precision = ("bf16" if hardware.bf16 else "fp16") if on_gpu else "no"
-    return Layout(on_gpu, ranks, wanted and config.zero_stage > 0, precision)
+    steps = accumulation(config, ranks * config.num_machines)
+    return Layout(on_gpu, ranks, steps, wanted and config.zero_stage > 0, precision)
+
+
+def accumulation(config: TrainConfig, ranks: int) -> int:
+    """Micro-batches of an optimizer step with ``ranks`` ranks in all.
+
+    Raises ``UsageError`` when ``global_batch_size`` is no whole number of them.
+    """
+    whole, rows = config.global_batch_size, config.per_device_train_batch_size
+    if whole is None:
+        return config.gradient_accumulation_steps
+    if whole % (rows * ranks):
+        raise UsageError(
+            f"global_batch_size {whole} does not divide by {ranks} "
+            f"{'rank' if ranks == 1 else 'ranks'} of {rows} rows a micro-batch",
+            where="global_batch_size",
+            fix=f"Use a multiple of {rows * ranks}, or another per_device_train_batch_size.",
+        )
+    return whole // (rows * ranks)
 
 
 def accelerate_argv(
@@ -78,7 +104,7 @@ def accelerate_argv(
         argv += ["--gpu_ids", ",".join(config.gpu_ids)]
     if spread.deepspeed:
         argv += ["--use_deepspeed", "--zero_stage", str(config.zero_stage)]
-        argv += ["--gradient_accumulation_steps", str(config.gradient_accumulation_steps)]
+        argv += ["--gradient_accumulation_steps", str(spread.accumulation)]
         argv += ["--gradient_clipping", str(config.gradient_clipping)]
         argv += ["--offload_optimizer_device", config.offload_optimizer]
         argv += ["--offload_param_device", config.offload_param]
@@ -104,28 +130,42 @@ def _environment(config: TrainConfig, spread: Layout) -> dict[str, str]:
     return added
 
 
-def deepspeed_settings(config: TrainConfig, precision: str, ranks: int) -> dict[str, Any]:
-    """DeepSpeed's JSON settings for ``ranks`` ranks in all and accelerate's ``precision``."""
+def bucket_entries(trained: int | None) -> int:
+    """Entries of a gradient bucket: no more than there are ``trained`` ones, where that is known.
+
+    A LoRA adapter of some millions would otherwise cost a bucket of hundreds of megabytes.
+    """
+    return LARGEST_BUCKET if trained is None else max(1, min(LARGEST_BUCKET, trained))
+
+
+def deepspeed_settings(
+    config: TrainConfig, precision: str, ranks: int, trained: int | None = None
+) -> dict[str, Any]:
+    """DeepSpeed's JSON settings for ``ranks`` ranks in all and accelerate's ``precision``.
+
+    ``trained`` counts the trained parameters, which the buckets are sized by.
+    """
+    bucket, steps = bucket_entries(trained), accumulation(config, ranks)
     zero: dict[str, Any] = {
         "stage": config.zero_stage,
         "contiguous_gradients": True,
         # On CPU the overlap only reorders sums; without it reruns are bit-identical.
         "overlap_comm": precision != "no",
-        "reduce_bucket_size": 200_000_000,
+        "reduce_bucket_size": bucket,
     }
     if config.zero_stage < 3:
-        zero["allgather_bucket_size"] = 200_000_000
+        zero["allgather_bucket_size"] = bucket
     else:
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     if config.offload_optimizer == "cpu":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": precision != "no"}
     if config.offload_param == "cpu":
         zero["offload_param"] = {"device": "cpu", "pin_memory": precision != "no"}
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * ranks
+    batch = config.per_device_train_batch_size * steps * ranks
     settings: dict[str, Any] = {
         "train_batch_size": batch,
         "train_micro_batch_size_per_gpu": config.per_device_train_batch_size,
-        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "gradient_accumulation_steps": steps,
         "gradient_clipping": config.gradient_clipping,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,

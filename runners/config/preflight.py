@@ -8,12 +8,15 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runners.config.launch_line import Machine, layout
 from runners.config.train import TrainConfig
 from runners.errors import MftError, MissingInputError, UsageError
-from runners.models.families import detect_family, read_model_config, weight_files
+from runners.models.families import detect_family, module_names, read_model_config, weight_files
+
+if TYPE_CHECKING:
+    from runners.hardware.probe import Hardware
 
 
 def check_train(config: TrainConfig, hardware: Machine) -> list[MftError]:
@@ -26,7 +29,8 @@ def check_train(config: TrainConfig, hardware: Machine) -> list[MftError]:
         lambda: _check_model(config),
         lambda: _check_data(config),
         lambda: _check_ranks(config, hardware),
-        lambda: _check_quantization(config),
+        lambda: _check_adapter(config),
+        lambda: _check_quantization(config, hardware),
         lambda: _check_liger(config, hardware),
         lambda: _check_resume(config),
     )
@@ -34,7 +38,9 @@ def check_train(config: TrainConfig, hardware: Machine) -> list[MftError]:
         try:
             check()
         except MftError as error:
-            found.append(error)
+            # Several checks need the layout, and would each tell that it cannot be.
+            if str(error) not in map(str, found):
+                found.append(error)
     return found
 
 
@@ -42,6 +48,19 @@ def require_trainable(config: TrainConfig, hardware: Machine) -> None:
     """Raise the first of ``check_train``'s findings, if there are any."""
     for error in check_train(config, hardware):
         raise error
+
+
+def trained_parameters(config: TrainConfig, hardware: "Hardware") -> int | None:
+    """How many parameters the run would train; None for a model that is not here."""
+    folder = _model_folder(config)
+    if folder is None:
+        return None
+    from runners.hardware.memory import trainable_parameters
+    from runners.hardware.recipe import make_recipe
+    from runners.hardware.shape import read_shape
+
+    shape = read_shape(read_model_config(folder))
+    return trainable_parameters(shape, make_recipe(config, shape, hardware))
 
 
 def _model_folder(config: TrainConfig) -> Path | None:
@@ -144,7 +163,27 @@ def _check_ranks(config: TrainConfig, hardware: Machine) -> None:
         )
 
 
-def _check_quantization(config: TrainConfig) -> None:
+def _check_adapter(config: TrainConfig) -> None:
+    """LoRA targets and modules_to_save against the modules that the checkpoint has."""
+    folder = _model_folder(config)
+    if folder is None or config.peft_type == "full":
+        return
+    from runners.hardware.recipe import require_lora_targets
+    from runners.hardware.shape import read_shape
+
+    shape = read_shape(read_model_config(folder))
+    require_lora_targets(config, shape)
+    modules = set() if shape.family != shape.source else module_names(folder)
+    for name in config.modules_to_save if modules else ():
+        if name.rpartition(".")[2] not in modules | {"lm_head", "embed_out"}:
+            raise UsageError(
+                f"no module of this model is called {name!r}",
+                where="modules_to_save",
+                fix=f"It has {', '.join(sorted(modules))}.",
+            )
+
+
+def _check_quantization(config: TrainConfig, hardware: Machine) -> None:
     if config.quantization not in {"4bit", "8bit"}:
         return
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -154,7 +193,7 @@ def _check_quantization(config: TrainConfig) -> None:
             fix="Install it with `pip install bitsandbytes`, or set peft_type=lora and "
             "quantization=null.",
         )
-    if config.zero_stage == 3 and config.deepspeed == "on":
+    if config.zero_stage == 3 and layout(config, hardware).deepspeed:
         raise UsageError(
             "ZeRO-3 cannot shard weights that bitsandbytes has quantized",
             where="zero_stage",

@@ -208,6 +208,13 @@ class TrainConfig(JobConfig):
     gradient_accumulation_steps: int = setting(
         1, "optimisation", "Micro-batches an optimizer step.", ge=1
     )
+    global_batch_size: int | None = setting(
+        None,
+        "optimisation",
+        "Rows an optimizer step over all ranks; decides gradient_accumulation_steps, so that the "
+        "same config means the same on any number of ranks.",
+        ge=1,
+    )
     auto_batch_size: bool = setting(
         False,
         "optimisation",

@@ -76,13 +76,12 @@ def _batch_changes(config: TrainConfig) -> Iterator[tuple[dict[str, object], str
     rows, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps
     divisor = 2
     while rows % divisor == 0 and rows // divisor >= 1:
-        keys: dict[str, object] = {
-            "per_device_train_batch_size": rows // divisor,
-            "gradient_accumulation_steps": accumulation * divisor,
-        }
+        keys: dict[str, object] = {"per_device_train_batch_size": rows // divisor}
+        if config.global_batch_size is None:
+            keys["gradient_accumulation_steps"] = accumulation * divisor
         yield (
             keys,
-            f"Micro-batch {rows // divisor}, accumulation {accumulation * divisor} "
+            f"Micro-batch {rows // divisor}, {divisor} times the accumulation "
             "(the same global batch).",
             "somewhat slower steps",
         )

@@ -32,6 +32,7 @@ buffers come on top. The constants for those are calibrated, not derived; their 
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from runners.config.launch_line import bucket_entries
 from runners.hardware.activations import (
     block_activations,
     block_backward_scratch,
@@ -251,7 +252,7 @@ def _kept_activations(shape: ModelShape, recipe: Recipe) -> int:
 
 
 def _buffers(shape: ModelShape, recipe: Recipe, trainable: int) -> int:
-    size = shared_inputs(shape, recipe) + recipe.bucket
+    size = shared_inputs(shape, recipe) + recipe.bucket * bucket_entries(trainable)
     if not recipe.deepspeed:
         size += trainable * recipe.precision.cast_weights
         if recipe.ranks > 1:

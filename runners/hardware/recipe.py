@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from runners.config import TrainConfig
-from runners.config.launch_line import Layout, deepspeed_settings, layout
+from runners.config.launch_line import Layout, layout
 from runners.errors import UsageError
 from runners.hardware.probe import Hardware
 from runners.hardware.shape import ModelShape, Projection
@@ -63,8 +63,8 @@ class Recipe:
     ``rows`` times ``length`` positions go through at once; ``trained_share`` of them are targets of
     the loss, and ``segment`` is the mean length of what attends to itself, a row's at most.
     ``attention`` is "flat" where rows are laid end to end and segments attend to
-    themselves, else the padded rows' mask is applied. ``bucket`` counts bytes of DeepSpeed's
-    gradient buckets.
+    themselves, else the padded rows' mask is applied. ``bucket`` counts the bytes that
+    DeepSpeed's gradient buckets hold for an entry.
     """
 
     device: Literal["cuda", "cpu"]
@@ -130,12 +130,12 @@ def make_recipe(
         zero_stage=config.zero_stage if spread.deepspeed else 0,
         offload_optimizer=spread.deepspeed and config.offload_optimizer == "cpu",
         offload_param=spread.deepspeed and config.offload_param == "cpu",
-        bucket=_bucket(config, spread, ranks),
+        bucket=_bucket(config, spread),
         ranks=ranks,
         ranks_here=spread.ranks,
         rows=config.per_device_train_batch_size,
         length=config.seq_length,
-        accumulation=config.gradient_accumulation_steps,
+        accumulation=spread.accumulation,
         attention=attention,
         checkpointing=config.gradient_checkpointing,
         lora_rank=config.lora_rank,
@@ -159,13 +159,31 @@ def _precision(config: TrainConfig, spread: Layout) -> Precision:
     return AUTOCAST_HALF
 
 
-def _bucket(config: TrainConfig, spread: Layout, ranks: int) -> int:
+def _bucket(config: TrainConfig, spread: Layout) -> int:
     if not spread.deepspeed:
         return 0
-    zero = deepspeed_settings(config, spread.precision, ranks)["zero_optimization"]
-    # Overlapping fills one bucket while the other is sent.
-    count = 2 if zero["overlap_comm"] and config.zero_stage < 3 else 1
-    return int(zero["reduce_bucket_size"]) * (4 if spread.precision == "no" else 2) * count
+    # Overlapping, as everywhere but on a CPU, fills one bucket while the other is sent.
+    count = 2 if spread.precision != "no" and config.zero_stage < 3 else 1
+    return (4 if spread.precision == "no" else 2) * count
+
+
+HEADS = frozenset({"lm_head", "embed_out"})
+"""Names of output heads: linear layers outside the blocks, which may be adapted too."""
+
+
+def require_lora_targets(config: TrainConfig, shape: ModelShape) -> None:
+    """Raise ``UsageError``, with the names that exist, for a target that matches no layer."""
+    lora_targets(config, shape)
+    if isinstance(config.lora_targets, str):
+        return
+    names = list(dict.fromkeys(projection.name for projection in shape.projections))
+    for target in config.lora_targets:
+        if target.rpartition(".")[2] not in {*names, *HEADS}:
+            raise UsageError(
+                f"no linear layer of this model is called {target!r}",
+                where="lora_targets",
+                fix=f"It has {', '.join(names)}; or use all-linear.",
+            )
 
 
 def lora_targets(config: TrainConfig, shape: ModelShape) -> tuple[str, ...]:
@@ -179,9 +197,9 @@ def lora_targets(config: TrainConfig, shape: ModelShape) -> tuple[str, ...]:
     else:
         wanted = [target.rpartition(".")[2] for target in config.lora_targets]
     found = tuple(dict.fromkeys(name for name in names if name in wanted))
-    if not found:
+    if not found and HEADS.isdisjoint(wanted):
         raise UsageError(
-            f"no module of this model is called {', '.join(wanted)}",
+            f"no linear layer of this model is called {', '.join(map(repr, wanted))}",
             where="lora_targets",
             fix=f"It has {', '.join(dict.fromkeys(names))}; or use all-linear.",
         )

@@ -132,6 +132,30 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
+def module_names(folder: Path) -> set[str]:
+    """Last names of the modules that a checkpoint has weights of; empty where only pickles say.
+
+    Reads the headers of safetensors files, no tensors.
+    """
+    names: set[str] = set()
+    for path in weight_files(folder):
+        if path.suffix != ".safetensors":
+            return set()
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            try:
+                header = json.loads(file.read(size))
+            except ValueError as error:
+                raise UsageError(
+                    "this is no safetensors file",
+                    where=str(path),
+                    fix="Download the checkpoint again.",
+                ) from error
+        tensors = (name for name in header if name != "__metadata__")
+        names |= {part for name in tensors for part in name.split(".")[:-1]}
+    return {name for name in names if not name.isdigit()}
+
+
 def detect_family(config: Mapping[str, Any], *, asked: str | None = None) -> Family:
     """The family of a checkpoint from its ``config.json``; ``asked`` must agree with it.
 

@@ -18,7 +18,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from runners.config import TrainConfig
-from runners.config.launch_line import deepspeed_settings
+from runners.config.launch_line import accumulation, bucket_entries, deepspeed_settings
 from runners.config.preflight import dimensions
 from runners.data.cache import build_cache
 from runners.data.split import split_samples
@@ -112,7 +112,7 @@ class Setup:
             self.cache, config.data_split, config.seed, config.shuffle_before_split
         )
         spread = Spread(
-            engine.ranks, config.per_device_train_batch_size, config.gradient_accumulation_steps
+            engine.ranks, config.per_device_train_batch_size, accumulation(config, engine.ranks)
         )
         position = Position.from_json(saved["position"]) if saved else None
         order = DataOrder(self.cache, split.train, config, spread, position)
@@ -260,8 +260,12 @@ class Setup:
 
     def _engine(self) -> Engine:
         optimizer = make_optimizer(self.module, self.config, self.accelerator.device)
-        deepspeed = self.accelerator.state.deepspeed_plugin is not None
-        kind = DeepSpeedEngine if deepspeed else PlainEngine
+        kind: type[DeepSpeedEngine | PlainEngine] = PlainEngine
+        if (plugin := self.accelerator.state.deepspeed_plugin) is not None:
+            kind = DeepSpeedEngine
+            trained = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
+            zero = plugin.deepspeed_config["zero_optimization"]
+            zero |= {key: bucket_entries(trained) for key in zero if key.endswith("bucket_size")}
         return kind(self.accelerator, self.module, optimizer, self.config.gradient_clipping)
 
     def _batcher(self, device: torch.device) -> Batcher:

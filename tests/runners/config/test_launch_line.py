@@ -84,5 +84,21 @@ def test_offload_and_stage_reach_deepspeed() -> None:
     assert settings["train_batch_size"] == 4
 
 
+def test_the_global_batch_is_the_same_on_any_number_of_ranks() -> None:
+    asked = config(global_batch_size=24, per_device_train_batch_size=2, deepspeed="on")
+    for ranks, micro_batches in ((1, 12), (2, 6), (4, 3)):
+        settings = deepspeed_settings(asked, "no", ranks)
+        assert settings["gradient_accumulation_steps"] == micro_batches
+        assert settings["train_batch_size"] == 24
+    argv, _ = accelerate_argv(asked, RUN, TWO_GPUS)
+    assert argv[argv.index("--gradient_accumulation_steps") + 1] == "6"
+
+
+@pytest.mark.parametrize(("trained", "entries"), [(5_000, 5_000), (10**9, 200_000_000)])
+def test_buckets_are_no_larger_than_what_is_trained(trained: int, entries: int) -> None:
+    zero = deepspeed_settings(config(), "bf16", 2, trained)["zero_optimization"]
+    assert zero["reduce_bucket_size"] == zero["allgather_bucket_size"] == entries
+
+
 def test_the_shown_line_can_be_pasted() -> None:
     assert shown(["a b", "c"], {"K": "x y"}) == "K='x y' 'a b' c"

@@ -14,7 +14,11 @@ from runners.errors import MissingInputError, UsageError
 
 CPU = SimpleNamespace(usable=(), bf16=False)
 ONE_GPU = SimpleNamespace(usable=("gpu",), bf16=True)
-LLAMA = {"model_type": "llama", "vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1}
+LLAMA = {
+    "model_type": "llama", "vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "intermediate_size": 16,
+}  # fmt: skip
+HEADER = json.dumps({f"model.layers.0.self_attn.{x}_proj.weight": {} for x in "qkvo"}).encode()
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def model(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(LLAMA))
-    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "model.safetensors").write_bytes(len(HEADER).to_bytes(8, "little") + HEADER)
     words = {f"w{i}": i for i in range(10)}
     Tokenizer(models.WordLevel(words, "w0")).save(str(folder / "tokenizer.json"))
     return folder
@@ -82,6 +86,43 @@ def test_quantized_weights_cannot_be_sharded(model: Path) -> None:
     asked = config(model, peft_type="qlora", zero_stage=3, deepspeed="on")
     with pytest.raises(UsageError, match="ZeRO-3 cannot shard"):
         require_trainable(asked, CPU)
+
+
+def test_quantized_weights_where_bitsandbytes_is_not(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "runners.config.preflight.importlib.util.find_spec",
+        lambda name: None if name == "bitsandbytes" else object(),
+    )
+    with pytest.raises(UsageError, match="4bit needs bitsandbytes, which is not installed"):
+        require_trainable(config(model, peft_type="qlora"), CPU)
+
+
+def test_lora_targets_that_match_nothing_are_told_with_the_names_that_exist(model: Path) -> None:
+    for targets in ("c_attn", "q_proj,c_attn", "model.layers.0.c_attn"):
+        asked = config(model, lora_targets=targets)
+        with pytest.raises(UsageError, match="c_attn") as refused:
+            require_trainable(asked, CPU)
+        assert "q_proj, k_proj, v_proj, o_proj" in str(refused.value)
+    for targets in ("family", "all-linear", "q_proj", "model.layers.0.self_attn.q_proj,lm_head"):
+        assert check_train(config(model, lora_targets=targets), CPU) == []
+
+
+def test_modules_to_save_that_the_checkpoint_does_not_have(model: Path) -> None:
+    assert check_train(config(model, modules_to_save="lm_head,o_proj"), CPU) == []
+    with pytest.raises(UsageError, match="no module of this model is called 'wte'"):
+        require_trainable(config(model, modules_to_save="wte"), CPU)
+
+
+def test_batch_settings_that_do_not_divide(model: Path) -> None:
+    good = {"global_batch_size": 24, "per_device_train_batch_size": 3}
+    assert check_train(config(model, **good, num_processes=2), CPU) == []
+    told = "global_batch_size 24 does not divide by 5 ranks of 3 rows"
+    for more in ({}, {"peft_type": "qlora"}):
+        found = check_train(config(model, **good, num_processes=5, **more), CPU)
+        assert len(found) == 1, "told once, however many checks need the layout"
+        assert told in str(found[0])
 
 
 def test_a_checkpoint_of_another_model_or_method(model: Path, tmp_path: Path) -> None:
