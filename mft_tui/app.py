@@ -8,6 +8,7 @@ the first paint comes before them.
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from db import Store
     from db.records import RunRow
 
+_FUNCTION_KEY = re.compile(r"f\d+")
 _LONG_JOB = 60.0
 _LEAVE_AT_MOST = 0.8
 _LOOK_AT_MOST = 0.4
@@ -48,7 +50,6 @@ class MftApp(App[int]):
     CSS_PATH = Path(__file__).with_name("screens") / "home.tcss"
     CSS = """
     Screen { background: $background; }
-    Footer { background: $panel; }
     ToastRack { margin-bottom: 1; }
     Input, Input:focus { border: none; height: 1; padding: 0 1; background: $boost; }
     OptionList, OptionList:focus, SelectionList, SelectionList:focus {
@@ -61,6 +62,8 @@ class MftApp(App[int]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Keys", key_display="?", id="app.help"),
+        # Where a text is typed, ? is a letter.
+        Binding("f1", "help", "Keys", id="app.help_anywhere"),
         Binding(
             "ctrl+p", "command_palette", "Palette", show=False, priority=True, id="app.palette"
         ),
@@ -251,6 +254,11 @@ class MftApp(App[int]):
             self.remember()
 
     # Everywhere
+
+    def get_key_display(self, binding: Binding) -> str:
+        """A key as keyboards have it printed: F5, not f5."""
+        shown = super().get_key_display(binding)
+        return shown.upper() if _FUNCTION_KEY.fullmatch(shown) else shown
 
     def action_help(self) -> None:
         from mft_tui.screens.help import HelpScreen

@@ -1,87 +1,52 @@
 """Two or more runs side by side: what differs, how the curves went, which questions flipped."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.table import Table
 from rich.text import Text
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
-from db.records import MetricPoint, RunRecord, ScoreRecord
+from mft_tui.screens.series import Line, read_curves
 from mft_tui.widgets.command_line import CommandLine
-from mft_tui.widgets.curves import Curve
+from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.quantities import number
 from mft_tui.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
-    from db import Store
+    from db.comparison import Comparison, Flips
+    from db.records import RunRecord
     from mft_tui.app import MftApp
 
 _VIEWS = ("settings", "curves", "scores", "flips")
-_POINTS = 800
+_FLIPS_SHOWN = 500
+_CHANCE = 0.05
 
 
-@dataclass(frozen=True)
-class Side:
-    """One of the runs that are compared."""
-
-    run: RunRecord
-    latest: dict[str, MetricPoint]
-    scores: dict[str, ScoreRecord]
-    passed: dict[str, dict[int, bool]]
-    """By task: whether each question passed."""
-
-    @property
-    def label(self) -> str:
-        """What its column is called."""
-        return self.run.name or self.run.id
+def chance_words(flips: "Flips") -> str:
+    """What McNemar's exact test says of the flips, in words that need no statistics."""
+    p = f"McNemar's exact p = {flips.p_value:.2g}"
+    if flips.p_value < _CHANCE:
+        return f"more than chance would do ({p})"
+    return f"chance alone could do this ({p})"
 
 
-def read_sides(store: "Store", run_ids: Sequence[str]) -> list[Side]:
-    """Everything that is compared of these runs. Raises ``RunNotFoundError``."""
-    sides = []
-    for run_id in run_ids:
-        run = store.get_run(run_id)
-        scores = {score.task: score for score in store.scores(run.id)}
-        passed = {
-            task: {verdict.index: verdict.passed for verdict in store.verdicts(run.id, task)}
-            for task in scores
-        }
-        sides.append(Side(run, store.latest_metrics(run.id), scores, passed))
-    return sides
+def _said(value: object) -> str:
+    return value if isinstance(value, str) else _json(value)
 
 
-def differing_settings(sides: Sequence[Side]) -> list[tuple[str, list[str]]]:
-    """Keys that are not the same in all configs, with the value on each side."""
-    configs: list[Mapping[str, object]] = [json.loads(side.run.config or "{}") for side in sides]
-    keys = dict.fromkeys(key for config in configs for key in config)
-    rows = []
-    for key in keys:
-        values = [json.dumps(config[key]) if key in config else "" for config in configs]
-        if len(set(values)) > 1:
-            rows.append((key, [value.strip('"') for value in values]))
-    return rows
-
-
-def flipped(first: Side, other: Side) -> list[tuple[str, int, str]]:
-    """Questions that one side passed and the other did not: task, index, "won" or "lost"."""
-    rows = []
-    for task, before in first.passed.items():
-        after = other.passed.get(task, {})
-        rows += [
-            (task, index, "won" if after[index] else "lost")
-            for index in sorted(before.keys() & after.keys())
-            if before[index] != after[index]
-        ]
-    return rows
+def _json(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except TypeError:
+        return str(value)  # the mark of a key that this run's config does not have
 
 
 class CompareScreen(Screen[None]):
@@ -108,7 +73,7 @@ class CompareScreen(Screen[None]):
     def __init__(self, run_ids: Sequence[str]) -> None:
         super().__init__()
         self._ids = list(run_ids)
-        self._sides: list[Side] = []
+        self.found: Comparison | None = None
         self._view = "settings"
         self._turn = 0
 
@@ -119,7 +84,7 @@ class CompareScreen(Screen[None]):
             yield Static(id="table")
         yield MetricChart("loss", self._mft.clock)
         yield CommandLine()
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     @property
     def _mft(self) -> "MftApp":
@@ -134,13 +99,14 @@ class CompareScreen(Screen[None]):
         from db.errors import StoreError
 
         try:
-            self._sides = await self._mft.tracker.ask(lambda store: read_sides(store, self._ids))
+            found = await self._mft.tracker.ask(lambda store: store.compare(self._ids))
         except StoreError as error:
             self.notify(str(error), severity="error")
             self.dismiss()
             return
-        self.query_one(TitleBar).title = f"compare  {', '.join(s.label for s in self._sides)}"
-        if not differing_settings(self._sides) and any(side.scores for side in self._sides):
+        self.found = found
+        self.query_one(TitleBar).title = f"compare  {', '.join(map(_label, found.runs))}"
+        if found.scores:
             self._view = "scores"
         self._show()
 
@@ -149,6 +115,8 @@ class CompareScreen(Screen[None]):
         self._show()
 
     def _show(self) -> None:
+        if (found := self.found) is None:
+            return
         names = Text()
         for place, view in enumerate(_VIEWS, start=1):
             names.append(f" {place} {view} ", "reverse" if view == self._view else "dim")
@@ -160,64 +128,8 @@ class CompareScreen(Screen[None]):
             self._show_curves()
             return
         self.query_one(VerticalScroll).focus()
-        words = {"settings": self._settings, "scores": self._scores, "flips": self._flips}
-        self.query_one("#table", Static).update(words[self._view]())
-
-    def _table(self, first: str) -> Table:
-        table = Table.grid(padding=(0, 3))
-        table.add_column(style="dim", no_wrap=True)
-        for _ in self._sides:
-            table.add_column(overflow="fold")
-        table.add_row(first, *(Text(side.label, "bold") for side in self._sides))
-        table.add_row("", *(Text(side.run.id, "dim") for side in self._sides))
-        table.add_row(*[""] * (len(self._sides) + 1))
-        return table
-
-    def _settings(self) -> Table | Text:
-        rows = differing_settings(self._sides)
-        if not rows:
-            return Text("the settings are the same", "dim")
-        table = self._table("setting")
-        for key, values in rows:
-            table.add_row(key, *values)
-        return table
-
-    def _scores(self) -> Table | Text:
-        tasks = dict.fromkeys(task for side in self._sides for task in side.scores)
-        table = self._table("pass@1")
-        for task in tasks:
-            found = [side.scores.get(task) for side in self._sides]
-            best = max((s.pass_at_1 for s in found if s), default=0.0)
-            cells = [
-                Text(f"{s.pass_at_1:.3f}  {s.passed}/{s.total}", "bold" * (s.pass_at_1 == best))
-                if s
-                else Text("", "dim")
-                for s in found
-            ]
-            table.add_row(task, *cells)
-        keys = sorted({key for side in self._sides for key in side.latest})
-        if tasks and keys:
-            table.add_row(*[""] * (len(self._sides) + 1))
-        for key in keys:
-            points = [side.latest.get(key) for side in self._sides]
-            table.add_row(key, *(number(p.value) if p else "" for p in points))
-        return table if tasks or keys else Text("nothing has been measured yet", "dim")
-
-    def _flips(self) -> Table | Text:
-        first, others = self._sides[0], self._sides[1:]
-        table = Table.grid(padding=(0, 3))
-        found = False
-        for other in others:
-            rows = flipped(first, other)
-            won = sum(said == "won" for _, _, said in rows)
-            table.add_row(
-                Text(f"{other.label} against {first.label}", "bold"),
-                f"{won} won, {len(rows) - won} lost",
-            )
-            for task, index, said in rows:
-                table.add_row(f"  {task} {index}", said)
-                found = True
-        return table if found else Text("no question flipped", "dim")
+        words = {"settings": settings_table, "scores": scores_table, "flips": flips_table}
+        self.query_one("#table", Static).update(words[self._view](found))
 
     # Curves
 
@@ -226,27 +138,107 @@ class CompareScreen(Screen[None]):
         if self._view == "curves":
             self._show_curves()
 
+    @on(MetricChart.Zoomed)
+    def _look_closer(self, event: MetricChart.Zoomed) -> None:
+        event.stop()
+        self._show_curves()
+
     @work(group="curves", exclusive=True)
     async def _show_curves(self) -> None:
-        keys = sorted(
-            {key for side in self._sides for key in side.latest},
-            key=lambda key: ("loss" not in key, key.count("/"), key),
-        )
         chart = self.query_one(MetricChart)
-        if not keys:
+        if self.found is None or not self.found.metrics:
             chart.show((), "no metric")
             return
-        key = keys[self._turn % len(keys)]
-        names = [(side.run.id, side.label) for side in self._sides]
-
-        def read(store: "Store") -> list[Curve]:
-            curves = []
-            for run_id, label in names:
-                points = store.series(run_id, key, _POINTS).points
-                curves.append(Curve(label, [p.step for p in points], [p.value for p in points]))
-            return curves
-
-        chart.show(await self._mft.tracker.ask(read), key)
+        keys = sorted(
+            (metric.key for metric in self.found.metrics),
+            key=lambda key: ("loss" not in key, key.count("/"), key),
+        )
+        key, window = keys[self._turn % len(keys)], chart.window
+        lines = [Line(run.id, key, _label(run)) for run in self.found.runs]
+        curves = await self._mft.tracker.ask(lambda store: read_curves(store, lines, window))
+        if window == chart.window:
+            chart.show(curves, key, part=window is not None)
 
     def action_copy(self) -> None:
         self.query_one(CommandLine).action_copy()
+
+
+def _label(run: "RunRecord") -> str:
+    return run.name or run.id
+
+
+def _table(first: str, found: "Comparison") -> Table:
+    table = Table.grid(padding=(0, 3))
+    table.add_column(style="dim", no_wrap=True)
+    for _ in found.runs:
+        table.add_column(overflow="fold")
+    table.add_row(first, *(Text(_label(run), "bold") for run in found.runs))
+    table.add_row("", *(Text(run.id, "dim") for run in found.runs))
+    table.add_row(*[""] * (len(found.runs) + 1))
+    return table
+
+
+def settings_table(found: "Comparison") -> Table | Text:
+    """The settings and facts that are not the same, a column a run."""
+    if not found.differences:
+        return Text("the settings are the same", "dim")
+    table = _table("setting", found)
+    for difference in found.differences:
+        table.add_row(difference.key, *(Text(_said(value)) for value in difference.values))
+    return table
+
+
+def scores_table(found: "Comparison") -> Table | Text:
+    """pass@1 by task, their mean, and the newest value of every metric."""
+    if not found.scores and not found.metrics:
+        return Text("nothing has been measured yet", "dim")
+    table = _table("pass@1" if found.scores else "newest value", found)
+    for score in found.scores:
+        table.add_row(score.task, *_compared(score.values))
+    if len(found.scores) > 1:
+        columns = zip(*(score.values for score in found.scores), strict=True)
+        table.add_row("mean", *_compared([_mean(column) for column in columns]))
+    if found.scores and found.metrics:
+        table.add_row(*[""] * (len(found.runs) + 1))
+    for metric in found.metrics:
+        table.add_row(metric.key, *(number(value) for value in metric.newest))
+    return table
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
+def _compared(values: Sequence[float | None]) -> list[Text]:
+    """The best one bold, unless all are alike."""
+    known = [value for value in values if value is not None]
+    best = max(known, default=0.0)
+    apart = len(set(known)) > 1
+    return [
+        Text("" if value is None else f"{value:.3f}", "bold" if apart and value == best else "")
+        for value in values
+    ]
+
+
+def flips_table(found: "Comparison") -> Text:
+    """The questions whose verdict changed from the first run to each other one, and if it tells."""
+    first, *others = found.runs
+    text = Text()
+    for other, flips in zip(others, found.flips, strict=True):
+        text.append(f"{_label(first)} → {_label(other)}\n", "bold")
+        if not flips.compared:
+            text.append("they have no verdict on the same question\n\n", "dim")
+            continue
+        text.append(
+            f"of {flips.compared:,} questions {flips.only_second:,} won, {flips.only_first:,} lost"
+        )
+        text.append(f"   {chance_words(flips)}\n" if flips.questions else "\n", "dim")
+        for question in flips.questions[:_FLIPS_SHOWN]:
+            text.append("  − " if question.first_passed else "  + ", "bold")
+            text.append(f"{question.task} {question.index:>3}  ")
+            text.append(f"{question.first} → {question.second}\n", "dim")
+        if (left := len(flips.questions) - _FLIPS_SHOWN) > 0:
+            text.append(f"  and {left:,} more\n", "dim")
+        text.append("\n")
+    return text

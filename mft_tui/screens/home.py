@@ -9,9 +9,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from db.records import LIVE_STATUSES, RunQuery, RunRow
+from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.run_columns import COLUMNS
 from mft_tui.widgets.run_table import RunTable
 from mft_tui.widgets.title_bar import TitleBar
@@ -69,7 +70,7 @@ class HomeScreen(Screen[None]):
         with Container(id="empty"):
             yield Static(_EMPTY)
         yield Static(id="about")
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     @property
     def _app(self) -> "MftApp":

@@ -1,9 +1,8 @@
 """The monitor: one run as it goes, or as it went; several behind tabs."""
 
-import json
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.text import Text
 from textual import work
@@ -11,14 +10,16 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from db.records import LIVE_STATUSES, MetricPoint, NoticeRecord, RunRecord, RunRow
-from mft_tui.screens.monitor_panes import PlainPane, TasksPane, TrainPane, pane_for, train_losses
-from mft_tui.widgets.facts import Fact, Facts
+from mft_tui.screens.monitor_panes import Pane, pane_for
+from mft_tui.screens.run_facts import estimated_memory, read_validation, run_facts
+from mft_tui.widgets.facts import Facts
 from mft_tui.widgets.gpu_table import GpuTable
+from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.log_pane import LogPane
-from mft_tui.widgets.quantities import bar, number, span
+from mft_tui.widgets.quantities import bar, span
 from mft_tui.widgets.run_columns import STATUS_MARKS, remaining, status_of
 from mft_tui.widgets.title_bar import TitleBar
 from runners.lifecycle.folders import RunFolder
@@ -76,6 +77,7 @@ class MonitorScreen(Screen[None]):
         self._version: object = None
         self._looking = False
         self._view = ""
+        self._needs: int | None = None
         self._sampler: GpuSampler | None = None
         self._gpus: tuple[Gpu, ...] | None = None
 
@@ -95,7 +97,7 @@ class MonitorScreen(Screen[None]):
                 yield GpuTable()
                 yield Static("events", classes="head")
                 yield Static(id="events")
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self._app.preferences.monitoring = list(self._ids)
@@ -131,9 +133,11 @@ class MonitorScreen(Screen[None]):
         await self.query_one("#pane").mount(pane_for(self.run.kind))
         await self.query_one("#body").mount(LogPane(console, self._app.lanes["log"]))
         self.call_after_refresh(self._focus)
-        self._version = None
+        self._version = self._needs = None
         self._look()
         self._sample()
+        if self.run.kind == "train":
+            self._estimate(self.run)
 
     def _focus(self) -> None:
         wanted = "LogView" if self._view == "log" else "MetricChart, TaskRows, LogView"
@@ -154,6 +158,7 @@ class MonitorScreen(Screen[None]):
         for name in _VIEWS[1:]:
             self.set_class(self._view == name, f"-view-{name}")
         self.call_after_refresh(self._focus)
+        self.call_after_refresh(self._sample)
 
     # Looking
 
@@ -175,7 +180,8 @@ class MonitorScreen(Screen[None]):
         if version == self._version:
             if self.run.status in LIVE_STATUSES:
                 self._tell()
-                await self._show_pane()
+                if any(pane.follows_files for pane in self._panes):
+                    await self._show_pane()
             return
         run_id = self.run.id
         run, latest, notices = await self._app.tracker.ask(
@@ -191,14 +197,16 @@ class MonitorScreen(Screen[None]):
         self.run, self._latest = run, latest
         self._tell()
         self._tell_events(notices)
-        await self._show_facts()
         await self._show_pane()
+        await self._show_facts()
         self.refresh_bindings()
 
+    @property
+    def _panes(self) -> "list[Pane]":
+        return list(self.query("TrainPane, TasksPane, PlainPane").results())  # type: ignore[arg-type]
+
     async def _show_pane(self) -> None:
-        for pane in self.query("TrainPane, TasksPane, PlainPane").results(
-            TrainPane | TasksPane | PlainPane  # type: ignore[arg-type]
-        ):
+        for pane in self._panes:
             if self.run is not None:
                 await pane.show(self.run, self._latest)
 
@@ -243,22 +251,16 @@ class MonitorScreen(Screen[None]):
     async def _show_facts(self) -> None:
         assert self.run is not None
         run, latest = self.run, self._latest
-        validation = [k for k in latest if "loss" in k and k.startswith(("eval", "valid", "val"))]
-        stall = await self._stall(run, sorted(validation, key=len)[:1])
-        facts = run_facts(run, latest, stall, self._app.clock())
+        validation = await self._app.tracker.ask(lambda store: read_validation(store, run, latest))
+        facts = run_facts(run, latest, validation, self._needs, self._app.clock())
         self.query_one("#facts", Facts).show(facts)
         self.query_one("#top", Facts).show(facts[:6])
 
-    async def _stall(self, run: RunRecord, keys: list[str]) -> Fact:
-        """Early stopping: how many validations in a row were no better than the best."""
-        config: dict[str, Any] = json.loads(run.config or "{}")
-        if not keys or not config.get("early_stopping"):
-            return ("early stop", "off" if config.get("early_stopping") is False else "")
-        series = await self._app.tracker.ask(lambda store: store.series(run.id, keys[0], 2000))
-        values = [point.value for point in series.points]
-        best = min(range(len(values)), key=values.__getitem__, default=0)
-        most = config.get("early_stopping_stall_num", "?")
-        return ("early stop", f"{len(values) - 1 - best} of {most} stalled")
+    @work(group="estimate", exclusive=True)
+    async def _estimate(self, run: RunRecord) -> None:
+        self._needs = await self._app.lanes["data"].call(estimated_memory, run)
+        if self.run is not None and self.run.id == run.id:
+            await self._show_facts()
 
     # The machine
 
@@ -322,44 +324,6 @@ class MonitorScreen(Screen[None]):
         self.dismiss()
 
 
-def run_facts(
-    run: RunRecord, latest: dict[str, MetricPoint], stall: Fact, now: float
-) -> list[Fact]:
-    """What is worth knowing at a glance, most important first."""
-
-    def value(*names: str) -> str:
-        for key, point in latest.items():
-            if key.rsplit("/", 1)[-1] in names or key in names:
-                return number(point.value)
-        return ""
-
-    losses = train_losses(list(latest))
-    end = now if run.status in LIVE_STATUSES else run.ended_at or run.heartbeat_at or now
-    mfu = next((p.value for k, p in latest.items() if k.rsplit("/", 1)[-1] == "mfu"), None)
-    facts: list[Fact] = [
-        ("loss", number(latest[losses[0]].value) if losses else ""),
-        ("learning rate", value("lr", "learning_rate")),
-        ("tokens/s", value("tokens_per_second", "tokens/s", "trained_tokens_per_second")),
-        ("MFU", f"{mfu:.1%}" if mfu is not None else ""),
-        ("elapsed", span(end - run.started_at) if run.started_at else ""),
-        ("gradient norm", value("grad_norm", "gradient_norm")),
-    ]
-    shown = {
-        "lr",
-        "learning_rate",
-        "tokens_per_second",
-        "mfu",
-        "grad_norm",
-        "gradient_norm",
-        "seconds_left",
-        *losses[:1],
-    }
-    for key, point in latest.items():
-        if "/" not in key and key not in losses and key not in shown and len(facts) < 16:
-            facts.append((key.replace("_", " "), number(point.value)))
-    return [*facts, stall, ("stage", run.stage), ("exit", str(run.exit_code or ""))]
-
-
 def _folder(run: RunRecord) -> "Path":
     from pathlib import Path
 
@@ -381,9 +345,9 @@ def _open_sampler() -> "GpuSampler":
 def _cpu_words() -> str:
     import psutil
 
-    memory = psutil.virtual_memory()
+    memory, load = psutil.virtual_memory(), psutil.cpu_percent()
     return (
-        f"no NVIDIA GPU\nCPU {bar(psutil.cpu_percent() / 100, 16)} {psutil.cpu_percent():3.0f}%\n"
+        f"no NVIDIA GPU\nCPU {bar(load / 100, 16)} {load:3.0f}%\n"
         f"RAM {bar(memory.percent / 100, 16)} {memory.used / 2**30:.1f} of "
         f"{memory.total / 2**30:.0f} GiB"
     )

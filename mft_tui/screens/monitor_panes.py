@@ -4,34 +4,36 @@ A pane is given the run and a way to ask; it reads and draws. The screen decides
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import on, work
-from textual.app import ComposeResult
+from textual.app import ComposeResult, RenderResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
+from textual.reactive import reactive
+from textual.widget import Widget
 from textual.widgets import Static
 
 from db.records import RunRecord
-from mft_tui.widgets.curves import Curve
+from mft_tui.screens.series import Line, read_curves
 from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.quantities import number, size
-from mft_tui.widgets.task_files import TaskFiles, TaskState, task_totals
+from mft_tui.widgets.task_files import Sighting, TaskFiles, TaskState, task_totals
 from mft_tui.widgets.task_rows import TaskRows
 
 if TYPE_CHECKING:
-    from db import Store
     from db.records import MetricPoint
     from mft_tui.app import MftApp
 
-_POINTS = 1200
+_CURVES = 8
 
 
 def train_losses(keys: list[str]) -> list[str]:
     """The keys of training losses: of all tasks together, then of each."""
-    losses = [k for k in keys if "loss" in k and not _is_validation(k) and "weight" not in k]
+    losses = [k for k in keys if "loss" in k and not is_validation(k) and "weight" not in k]
     return sorted(losses, key=lambda key: (key.count("/"), key))
 
 
@@ -41,22 +43,24 @@ def other_metrics(keys: list[str]) -> list[list[str]]:
     groups: dict[str, list[str]] = {}
     for key in sorted(keys):
         if key not in losses:
-            kind = "validation" if _is_validation(key) and "loss" in key else key.split("/")[0]
+            kind = "validation" if is_validation(key) and "loss" in key else key.split("/")[0]
             groups.setdefault(kind, []).append(key)
     first = ("validation", "learning_rate", "lr", "tokens_per_second", "mfu", "gradient")
     order = {
         kind: next((n for n, p in enumerate(first) if kind.startswith(p)), 9) for kind in groups
     }
-    return [groups[kind][:8] for kind in sorted(groups, key=lambda kind: (order[kind], kind))]
+    return [groups[kind][:_CURVES] for kind in sorted(groups, key=lambda kind: (order[kind], kind))]
 
 
-def _is_validation(key: str) -> bool:
+def is_validation(key: str) -> bool:
+    """Whether a metric was measured on samples that are not trained on."""
     return key.startswith(("eval", "valid", "val/", "val_"))
 
 
 class TrainPane(Vertical):
     """Loss by task, and a second chart that goes through the other metrics."""
 
+    follows_files = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("full_stop", "turn(1)", "Metric", key_display=".", id="monitor.next_metric"),
         Binding(
@@ -73,6 +77,7 @@ class TrainPane(Vertical):
         super().__init__()
         self._turn = 0
         self._run: RunRecord | None = None
+        self._keys: list[str] = []
         self._groups: list[list[str]] = []
 
     def compose(self) -> ComposeResult:
@@ -86,49 +91,57 @@ class TrainPane(Vertical):
 
     async def show(self, run: RunRecord, latest: "dict[str, MetricPoint]") -> None:
         """Draw the run as it is now."""
-        self._run = run
-        keys = list(latest)
-        self._groups = other_metrics(keys)
+        self._run, self._keys = run, list(latest)
+        self._groups = other_metrics(self._keys)
         self._turn = min(self._turn, max(0, len(self._groups) - 1))
-        losses = train_losses(keys)
-        if len(losses) > 8:
-            losses = losses[:8]
+        await self._draw("#loss", train_losses(self._keys)[:_CURVES], "loss")
+        await self._draw_second()
+
+    async def _draw_second(self) -> None:
         group = self._groups[self._turn] if self._groups else []
-        curves = await self._app.tracker.ask(
-            lambda store: (_curves(store, run.id, losses), _curves(store, run.id, group))
-        )
-        self.query_one("#loss", MetricChart).show(curves[0], "loss")
-        title = _group_title(group)
-        self.query_one("#second", MetricChart).show(curves[1], title)
+        await self._draw("#second", group, _group_title(group))
+
+    async def _draw(self, chart_id: str, keys: list[str], title: str) -> None:
+        assert self._run is not None
+        run_id, chart = self._run.id, self.query_one(chart_id, MetricChart)
+        lines = [Line(run_id, key, key.rsplit("/", 1)[-1]) for key in keys]
+        window = chart.window
+        curves = await self._app.tracker.ask(lambda store: read_curves(store, lines, window))
+        if window == chart.window:
+            chart.show(curves, title, part=window is not None)
+
+    @on(MetricChart.Zoomed)
+    def _look_closer(self, event: MetricChart.Zoomed) -> None:
+        event.stop()
+        if self._run is not None:
+            self._redraw(event.chart.id == "loss")
+
+    @work(group="zoom", exclusive=True)
+    async def _redraw(self, loss: bool) -> None:
+        if loss:
+            await self._draw("#loss", train_losses(self._keys)[:_CURVES], "loss")
+        else:
+            await self._draw_second()
 
     @work(group="turn", exclusive=True)
     async def action_turn(self, step: int) -> None:
         if self._groups and self._run is not None:
             self._turn = (self._turn + step) % len(self._groups)
-            run = self._run
-            latest = await self._app.tracker.ask(lambda store: store.latest_metrics(run.id))
-            await self.show(run, latest)
+            await self._draw_second()
 
 
 def _group_title(group: list[str]) -> str:
     if not group:
         return "no other metric"
-    if any(_is_validation(key) for key in group):
+    if any(is_validation(key) for key in group):
         return "validation loss"
     return group[0].split("/")[0].replace("_", " ")
 
 
-def _curves(store: "Store", run_id: str, keys: list[str]) -> list[Curve]:
-    curves = []
-    for key in keys:
-        points = store.series(run_id, key, _POINTS).points
-        name = key.rsplit("/", 1)[-1] if "/" in key else key
-        curves.append(Curve(name, [p.step for p in points], [p.value for p in points]))
-    return curves
-
-
 class TasksPane(Vertical):
     """Generation and evaluation: a row a task, and the last that came."""
+
+    follows_files = True
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -137,7 +150,7 @@ class TasksPane(Vertical):
 
     def compose(self) -> ComposeResult:
         yield TaskRows(scored=self._kind == "evaluate")
-        yield Static(id="recent")
+        yield Recent("last completions" if self._kind == "generate" else "last verdicts")
 
     @property
     def _app(self) -> "MftApp":
@@ -165,28 +178,10 @@ class TasksPane(Vertical):
                 for r in rows
             ]
         self.query_one(TaskRows).show(rows)
-        self._tell()
-
-    def _tell(self) -> None:
-        assert self._files is not None
-        recent = self.query_one("#recent", Static)
-        recent.border_title = "last completions" if self._kind == "generate" else "last verdicts"
-        text = Text(no_wrap=True, overflow="ellipsis")
-        room = max(1, recent.size.height)
-        if self._kind == "evaluate":
-            for seen in list(self._files.recent)[-room:]:
-                first = seen.text.strip().splitlines()[-1:] or [""]
-                text.append(f"{seen.status:<14}", "bold" if seen.status != "passed" else "")
-                text.append(f"{seen.task} {seen.index}  {first[0]}\n", "dim")
-        else:
-            lines: list[Text] = []
-            for seen in reversed(self._files.recent):
-                if len(lines) >= room:
-                    break
-                lines.append(Text(f"{seen.task} {seen.index}", "bold"))
-                lines += [Text(f"  {line}") for line in seen.text.strip("\n").splitlines()[:4]]
-            text = Text("\n").join(lines[:room])
-        recent.update(text)
+        seen = tuple(self._files.recent)
+        self.query_one(Recent).lines = (
+            verdict_lines(seen) if self._kind == "evaluate" else completion_lines(seen)
+        )
 
     @on(TaskRows.Chosen)
     def _browse(self, event: TaskRows.Chosen) -> None:
@@ -198,8 +193,48 @@ class TasksPane(Vertical):
             self.app.push_screen(FailuresScreen(screen.run, event.task))
 
 
-class PlainPane(Static):
+class Recent(Widget):
+    """The last lines of something that goes on, as many as there is room for."""
+
+    lines: reactive[tuple[Text, ...]] = reactive(())
+
+    def __init__(self, title: str) -> None:
+        super().__init__(id="recent")
+        self.border_title = title
+
+    def render(self) -> RenderResult:
+        room = max(1, self.content_size.height)
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(self.lines[-room:])
+
+
+def verdict_lines(seen: Sequence[Sighting]) -> tuple[Text, ...]:
+    """A line a verdict: how it ended, of what, and the last line of what went wrong."""
+    lines = []
+    for one in seen:
+        line = Text(f"{one.status:<14}", "bold" if one.status != "passed" else "")
+        line.append(f"{one.task} {one.index}  ", "dim")
+        line.append("".join(one.text.strip().splitlines()[-1:]), "dim")
+        lines.append(line)
+    return tuple(lines)
+
+
+def completion_lines(seen: Sequence[Sighting]) -> tuple[Text, ...]:
+    """The beginning of each completion under its question."""
+    lines: list[Text] = []
+    for one in seen:
+        lines.append(Text(f"{one.task} {one.index}", "bold"))
+        text = one.text.removesuffix("<|im_end|>").strip("\n").expandtabs(4)
+        lines += [Text(f"  {line}") for line in text.splitlines()[:4]]
+    return tuple(lines)
+
+
+class PlainPane(VerticalScroll):
     """Short jobs: what they wrote and how they ended."""
+
+    follows_files = False
+
+    def compose(self) -> ComposeResult:
+        yield Static()
 
     @property
     def _app(self) -> "MftApp":
@@ -219,7 +254,7 @@ class PlainPane(Static):
             text.append(_summary_line(key, value))
         if not text:
             text.append("nothing has been written yet", "dim")
-        self.update(text)
+        self.query_one(Static).update(text)
 
 
 def _summary_line(key: str, value: object) -> Text:
@@ -237,7 +272,10 @@ def _summary_line(key: str, value: object) -> Text:
     return line.append("\n")
 
 
-def pane_for(kind: str) -> TrainPane | TasksPane | PlainPane:
+Pane = TrainPane | TasksPane | PlainPane
+
+
+def pane_for(kind: str) -> Pane:
     """The pane that shows a kind of run."""
     if kind == "train":
         return TrainPane()

@@ -17,6 +17,9 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from runners.config import KINDS
 from runners.config.resolve import settings_from_text
 
+MISSING = "must be given"
+"""What ``problems`` says of a required key that has no value yet."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -139,7 +142,7 @@ def problems(kind: str, values: Mapping[str, object]) -> dict[str, str]:
         for problem in error.errors():
             key = str(problem["loc"][0]) if problem["loc"] else ""
             said = problem["msg"].removeprefix("Value error, ")
-            found.setdefault(key, "must be given" if problem["type"] == "missing" else said)
+            found.setdefault(key, MISSING if problem["type"] == "missing" else said)
         return found
     return {}
 

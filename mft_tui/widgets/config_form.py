@@ -20,7 +20,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input, Static
 
-from mft_tui.widgets.config_fields import Setting, problems, settings_of, shown, typed
+from mft_tui.widgets.config_fields import MISSING, Setting, problems, settings_of, shown, typed
 
 Origin = Callable[[str], str]
 """From a key that is not set here to where its value comes from and that value's text."""
@@ -152,7 +152,7 @@ class SettingList(ScrollView, can_focus=True):
         style = self.get_component_rich_style(f"settings--{tone}")
         style = base + style.from_color(style.color) + type(style)(bold=style.bold)
         value = self.values.get(line.key, line.default)
-        text = shown(value) if line.key in self.values or not line.required else "must be given"
+        text = shown(value) if line.key in self.values or not line.required else MISSING
         origin = "set here" if line.key in self.values else self.origin(line.key)
         mark = "!" if wrong else "•" if changed else " "
         room = max(10, width - 32 - 14)

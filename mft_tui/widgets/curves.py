@@ -71,6 +71,10 @@ class Window:
         by = (self.high - self.low) * share
         return Window(self.low + by, self.high + by).inside(whole)
 
+    def joined(self, other: "Window") -> "Window":
+        """The smallest one that has both in it."""
+        return Window(min(self.low, other.low), max(self.high, other.high))
+
     def inside(self, whole: "Window") -> "Window":
         """Moved, and cut if need be, so that it lies in ``whole``."""
         width = min(self.high - self.low, whole.high - whole.low)

@@ -83,8 +83,12 @@ class LogPane(Vertical):
             share = view.extent.indexed / max(1, view.extent.size)
             self.border_subtitle = f"counting lines {share:.0%}"
         elif view.following:
-            self.border_subtitle = f"{view.row_count:,} lines · following"
+            self.border_subtitle = f"{_lines(view.row_count)} · following"
         elif view.new_lines:
-            self.border_subtitle = f"+{view.new_lines:,} lines · End to follow"
+            self.border_subtitle = f"+{_lines(view.new_lines)} · End to follow"
         else:
             self.border_subtitle = f"{view.cursor + 1:,} of {view.row_count:,} · End to follow"
+
+
+def _lines(count: int) -> str:
+    return f"{count:,} line{'s' * (count != 1)}"

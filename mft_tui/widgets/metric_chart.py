@@ -72,6 +72,7 @@ class MetricChart(PlotextPlot, can_focus=True):
         self._clock = clock
         self._heading = title
         self._curves: tuple[Curve, ...] = ()
+        self._whole = Window(0.0, 1.0)
         self._drawn = Text()
         self._drawn_at = float("-inf")
         self._due = False
@@ -83,14 +84,17 @@ class MetricChart(PlotextPlot, can_focus=True):
     def on_resize(self, event: events.Resize) -> None:
         self._draw_soon()
 
-    def show(self, curves: Sequence[Curve], title: str | None = None) -> None:
-        """Show these curves from now on."""
-        if title is not None:
-            self._heading = title
-        fresh = tuple(curves)
-        if fresh != self._curves or title is not None:
-            self._curves = fresh
-            self._draw_soon()
+    def show(
+        self, curves: Sequence[Curve], title: str | None = None, *, part: bool = False
+    ) -> None:
+        """Show these curves from now on; ``part`` when they cover the window and no more."""
+        fresh, heading = tuple(curves), self._heading if title is None else title
+        if fresh == self._curves and heading == self._heading:
+            return
+        self._curves, self._heading = fresh, heading
+        here = Window.over(fresh)
+        self._whole = self._whole.joined(here) if part else here
+        self._draw_soon()
 
     @property
     def curves(self) -> tuple[Curve, ...]:
@@ -100,7 +104,7 @@ class MetricChart(PlotextPlot, can_focus=True):
     @property
     def whole(self) -> Window:
         """All the steps there are."""
-        return Window.over(self._curves)
+        return self._whole
 
     @property
     def shown(self) -> Window:

@@ -77,6 +77,9 @@ class TaskRows(ScrollView, can_focus=True):
         self.scroll_to(y=max(0, self.cursor - self.size.height + 1), animate=False)
         self.refresh()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._scored if action == "choose" else True
+
     def action_choose(self) -> None:
         if self._rows:
             self.post_message(self.Chosen(self._rows[self.cursor].task))

@@ -8,6 +8,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.widgets import Static
 
+from mft_tui.screens.wizard.settings_step import form_state
 from mft_tui.screens.wizard.step import StepPane
 from mft_tui.widgets.config_form import ConfigForm, SettingList
 
@@ -88,12 +89,8 @@ class JobStep(StepPane):
             self.post_message(self.Changed())
             return
         wrong = self.query_one(ConfigForm).wrong
-        given = {key: said for key, said in wrong.items() if said != "must be given"}
-        if given:
-            key, said = next(iter(given.items()))
-            self.tell(f"problem: {key} {said}")
-        else:
-            self.tell("")
+        # A job is done when it has run: settings that fit are not yet a ✓.
+        self.tell(form_state(wrong, 0) if wrong else "todo: ready, F5 launches it")
 
 
 class TrainStep(JobStep):

@@ -8,9 +8,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from mft_tui.widgets.command_line import CommandLine
+from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.mask_preview import MaskPreview
 from mft_tui.widgets.title_bar import TitleBar
 from runners.errors import MftError
@@ -40,7 +40,7 @@ class PreviewScreen(Screen[None]):
         with VerticalScroll():
             yield MaskPreview()
         yield CommandLine()
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self._show()

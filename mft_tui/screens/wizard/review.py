@@ -11,9 +11,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from mft_tui.widgets.command_line import CommandLine
+from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.title_bar import TitleBar
 from runners.errors import MftError
 
@@ -101,7 +102,7 @@ class ReviewScreen(Screen[bool]):
         with VerticalScroll():
             yield Static("reading …", id="words")
         yield CommandLine()
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self.query_one(CommandLine).argv = tuple(self._argv)

@@ -8,7 +8,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from mft_tui.screens.wizard.data_step import DataStep
 from mft_tui.screens.wizard.draft import STEPS, Draft, Drafts
@@ -16,9 +15,10 @@ from mft_tui.screens.wizard.hardware_step import HardwareStep
 from mft_tui.screens.wizard.job_step import EvaluateStep, ExportStep, GenerateStep, TrainStep
 from mft_tui.screens.wizard.model_step import ModelStep
 from mft_tui.screens.wizard.rail import Rail
-from mft_tui.screens.wizard.settings_step import SettingsStep
+from mft_tui.screens.wizard.settings_step import SettingsStep, settings_state
 from mft_tui.screens.wizard.step import StepPane
 from mft_tui.widgets.command_line import CommandLine
+from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class WizardScreen(Screen[None]):
             yield Rail()
             yield Container(id="pages")
         yield CommandLine()
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self.drafts = Drafts(self.mft.state.root / "drafts")
@@ -86,6 +86,8 @@ class WizardScreen(Screen[None]):
     @on(StepPane.Changed)
     def _changed(self, event: StepPane.Changed) -> None:
         event.stop()
+        if "settings" in self.draft.found:  # another page may have given what was missing
+            self.draft.found["settings"] = settings_state(self.draft)
         self._show_states()
         self._show_command()
         self._save()

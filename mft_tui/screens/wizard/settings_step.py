@@ -1,5 +1,6 @@
 """Settings: every key of the training config, and files to load and save."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -7,8 +8,9 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from mft_tui.screens.wizard.draft import Draft
 from mft_tui.screens.wizard.step import StepPane
-from mft_tui.widgets.config_fields import differing
+from mft_tui.widgets.config_fields import MISSING, differing, problems
 from mft_tui.widgets.config_form import ConfigForm, SettingList
 from runners.errors import MftError
 
@@ -54,6 +56,22 @@ def origin_of(kind: str) -> dict[str, str]:
     return found
 
 
+def form_state(wrong: Mapping[str, str], changed: int) -> str:
+    """How a form stands, for the rail: what is wrong, else what is missing, else what was set."""
+    for key, said in wrong.items():
+        if said != MISSING:
+            return f"problem: {key} {said}".replace("problem:  ", "problem: ")
+    if wrong:
+        return f"todo: still to give: {', '.join(wrong)}"
+    return f"ok: {changed} setting{'s' * (changed != 1)} changed"
+
+
+def settings_state(draft: Draft) -> str:
+    """The same of a draft's training settings, those that other pages ask for included."""
+    values = draft.of("train")
+    return form_state(problems("train", values), len(differing("train", values)))
+
+
 class SettingsStep(StepPane):
     """The form of the training config."""
 
@@ -89,14 +107,7 @@ class SettingsStep(StepPane):
         self._tell_state()
 
     def _tell_state(self) -> None:
-        form = self.query_one(ConfigForm)
-        wrong = {k: v for k, v in form.wrong.items() if v != "must be given"}
-        changed = len(differing(self.kind, form.values))
-        if wrong:
-            key, said = next(iter(wrong.items()))
-            self.tell(f"problem: {key} {said}".replace("problem:  ", "problem: "))
-        else:
-            self.tell(f"ok: {changed} settings changed" if changed else "")
+        self.tell(settings_state(self.draft))
 
     @work(group="ask", exclusive=True)
     async def action_load(self) -> None:

@@ -55,7 +55,7 @@ class StepPane(Vertical):
                 return
 
     def tell(self, found: str) -> None:
-        """Say how this step stands: a sentence that begins with ok:, problem: or is empty."""
+        """Say how this step stands: words after ``ok:``, ``problem:`` or ``todo:``, or nothing."""
         if found:
             self.draft.found[self.step] = found
         else:

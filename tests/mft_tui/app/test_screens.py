@@ -1,10 +1,12 @@
 """Monitor, compare, failures and the wizard, driven by their keys, on real stores and files."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from textual.widgets import Input, OptionList, Static
 
 from mft_tui.app import MftApp
@@ -252,17 +254,21 @@ async def test_compare_tells_what_differs_and_what_flipped(
     async with app.run_test(size=ROOMY) as pilot:
         screen = CompareScreen([run_id(4), run_id(5)])
         app.push_screen(screen)
-        await until(pilot, lambda: len(screen._sides) == 2)
-        assert screen._view == "settings"
-        for key, view in (("3", "scores"), ("4", "flips"), ("2", "curves"), ("1", "settings")):
-            await pilot.press(key)
-            assert screen._view == view
-        from mft_tui.screens.compare import differing_settings, flipped
+        await until(pilot, lambda: screen.found)
+        await until(pilot, lambda: "mean" in _table_words(screen))
+        await pilot.press("4")
+        await until(pilot, lambda: "chance alone could do this" in _table_words(screen))
+        assert "of 8 questions 0 won, 2 lost" in _table_words(screen)
+        assert "− mbpp   2  passed → wrong" in _table_words(screen)
+        await pilot.press("1")
+        await until(pilot, lambda: "seed" in _table_words(screen))
+        assert "learning_rate" not in _table_words(screen)
 
-        assert [key for key, _ in differing_settings(screen._sides)] == ["seed"]
-        assert ("mbpp", 2, "lost") in flipped(*screen._sides)
-        await pilot.press("y")
-        assert app.clipboard == f"mft-tui runs compare {run_id(4)} {run_id(5)}"
+
+def _table_words(screen: CompareScreen) -> str:
+    console = Console(width=120, file=io.StringIO())
+    console.print(screen.query_one("#table", Static).content)
+    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 async def test_compared_curves_lie_over_one_another(filled: StateFolder, make_app: Make) -> None:
@@ -270,7 +276,7 @@ async def test_compared_curves_lie_over_one_another(filled: StateFolder, make_ap
     async with app.run_test(size=ROOMY) as pilot:
         screen = CompareScreen([run_id(1), run_id(2)])
         app.push_screen(screen)
-        await until(pilot, lambda: len(screen._sides) == 2)
+        await until(pilot, lambda: screen.found)
         await pilot.press("2")
         chart = screen.query_one(MetricChart)
         await until(
