@@ -73,7 +73,7 @@ def _engine(job: Job[GenerateConfig], ranks: Ranks) -> Engine:
     if config.engine == "openai":
         from runners.generate.served import ServedEngine
 
-        return ServedEngine.of(config)
+        return ServedEngine.of(config, job.events)
     from runners.generate.recorded import RecordedEngine
 
     assert config.completions is not None

@@ -22,6 +22,7 @@ from runners.generate.loading import (
     splits_otherwise,
 )
 from runners.generate.padded import PaddedEngine
+from runners.generate.prompt_tokens import tokenized, with_room
 from runners.generate.ranks import Ranks
 from runners.lifecycle.events import EventWriter
 
@@ -38,11 +39,10 @@ class LocalEngine:
         self._config, self._ranks, self._events = config, ranks, events
         self._tokenizer = load_tokenizer(config)
         self.eos, self._eos_id = end_token(self._tokenizer, config.eos_token)
-        self._too_long: list[Request] = []
+        self._too_long: list[Completion] = []
 
     def prepared(self, requests: list[Request]) -> list[Request]:
         """With tokens, and without prompts that leave no room; those are counted and told."""
-        limit = self._config.max_length
         if splits_otherwise(self._tokenizer, [r.text for r in requests[:_COMPARED_PROMPTS]]):
             self._events.notice(
                 "warning",
@@ -51,20 +51,13 @@ class LocalEngine:
                 "file's pre_tokenizer that of the model's architecture, and train again.",
             )
         known = tokenized(self._tokenizer, requests, chat=self._config.format == "chatml")
-        self._too_long = [request for request in known if len(request.ids) >= limit]
-        if self._too_long:
-            tasks = sorted({request.task for request in self._too_long})
-            self._events.notice(
-                "warning",
-                f"{len(self._too_long)} prompts have {limit} tokens or more, which is the limit: "
-                f"their completions are empty ({', '.join(tasks)})",
-            )
-        return [request for request in known if len(request.ids) < limit]
+        fitting, self._too_long = with_room(known, self._config.max_length, self._events)
+        return fitting
 
     def complete(self, pool: Pool) -> Iterator[Completion]:
         """Answer the pool; see ``Engine``."""
         if self._ranks.leader:
-            yield from map(_empty, self._too_long)
+            yield from self._too_long
         if not len(pool):
             return
         config = self._config
@@ -120,25 +113,3 @@ def batching(
     if wanted and supports(model, decoding):
         return ContinuousEngine(model, tokenizer, decoding, rows=rows)
     return PaddedEngine(model, tokenizer, decoding, rows=rows)
-
-
-def _empty(request: Request) -> Completion:
-    return Completion(
-        task=request.task,
-        index=request.index,
-        sample=request.sample,
-        completion="",
-        finish="too_long",
-    )
-
-
-def tokenized(tokenizer: Any, requests: list[Request], *, chat: bool) -> list[Request]:
-    """Requests with their tokens.
-
-    Special tokens in the text count as such. The reference lets the tokenizer add its own in front
-    (Llama's ``<s>``); the chat template of training has none.
-    """
-    if not requests:
-        return []
-    encoded = tokenizer([r.text for r in requests], add_special_tokens=not chat)["input_ids"]
-    return [replace(r, ids=tuple(ids)) for r, ids in zip(requests, encoded, strict=True)]

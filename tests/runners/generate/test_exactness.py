@@ -14,8 +14,9 @@ from runners.generate.continuous import ContinuousEngine
 from runners.generate.decoding import Decoding
 from runners.generate.engine import Completion, Finish, Pool, Request
 from runners.generate.ledger import Key
-from runners.generate.local import Batching, tokenized
+from runners.generate.local import Batching
 from runners.generate.padded import PaddedEngine
+from runners.generate.prompt_tokens import tokenized
 from runners.generate.rows import RowState
 from tests.runners.generate.conftest import END_OF_TURN, demo_texts, make_model, make_tokenizer
 from tests.runners.generate.one_by_one import generate_one

@@ -3,6 +3,7 @@
 import json
 import random
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,6 +22,7 @@ from runners.generate.served import ServedEngine, Server
 ANSWERS = ideal_answers(REFERENCE)
 # What a model might go on to say if nobody stopped it.
 GOING_ON = "\nprint('and more')\n```\nnever wanted\n```\n}}}\n"
+REQUESTS = [Request(a.task, a.index, 0, a.prompt.text) for a in ANSWERS]
 FAULTS = ["error", "close", "hang", "garbage", "break"]
 
 
@@ -29,7 +31,10 @@ class ScriptedServer(ThreadingHTTPServer):
 
     daemon_threads = True
     faulty = False
+    plain = False
     asked = 0
+    pause = 0.0
+    finish = "length"
 
     def __init__(self) -> None:
         self.chance = random.Random(3)
@@ -56,6 +61,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.fault()
         if body["model"] != "tiny":
             self.send_error(404, "no such model")
+        elif self.server.plain and "skip_special_tokens" in body:
+            self.send_error(422, "Unexpected fields in the request")
         elif fault == "error":
             self.send_error(503)
         elif fault == "hang":
@@ -72,9 +79,11 @@ class _Handler(BaseHTTPRequestHandler):
         for at in range(0, len(text), 3):
             if fault == "break" and at > len(text) // 4:
                 return None
+            time.sleep(self.server.pause)
             choice = {"text": text[at : at + 3], "finish_reason": None}
             self._event(json.dumps({"choices": [choice]}).encode())
-        self._event(b'{"choices": [{"text": "", "finish_reason": "length"}]}')
+        last = {"text": "", "finish_reason": self.server.finish}
+        self._event(json.dumps({"choices": [last], "usage": {"completion_tokens": 77}}).encode())
         return self._event(b"[DONE]")
 
     def _event(self, content: bytes) -> None:
@@ -98,13 +107,15 @@ def server() -> Iterator[ScriptedServer]:
     served.server_close()
 
 
-def answered(
-    server: ScriptedServer, *, model: str = "tiny", attempts: int = 12
-) -> list[Completion]:
-    where = Server(server.url, model, None, timeout=1.0, attempts=attempts, pause=0.01)
-    engine = ServedEngine(where, Decoding(max_length=2000, eos=EOS), concurrency=8)
-    requests = [Request(a.task, a.index, 0, a.prompt.text) for a in ANSWERS]
-    return list(engine.complete(Pool(engine.prepared(requests))))
+def engine_of(server: ScriptedServer, **changes: Any) -> ServedEngine:
+    given = {"timeout": 1.0, "attempts": 12, "pause": 0.01, "model": "tiny", **changes}
+    where = Server(url=server.url, key=None, **given)
+    return ServedEngine(where, Decoding(max_length=2000, eos=EOS), concurrency=8)
+
+
+def answered(server: ScriptedServer, **changes: Any) -> list[Completion]:
+    engine = engine_of(server, **changes)
+    return list(engine.complete(Pool(engine.prepared(REQUESTS))))
 
 
 def test_a_row_ends_where_its_stop_rule_holds_though_the_server_would_go_on(
@@ -137,13 +148,11 @@ def test_a_request_that_the_server_refuses_is_not_tried_again(server: ScriptedSe
 
 
 def test_what_was_answered_before_the_server_died_is_kept(server: ScriptedServer) -> None:
-    where = Server(server.url, "tiny", None, timeout=1.0, attempts=2, pause=0.01)
-    engine = ServedEngine(where, Decoding(max_length=2000, eos=EOS), concurrency=1)
-    requests = [Request(a.task, a.index, 0, a.prompt.text) for a in ANSWERS]
+    engine = engine_of(server, attempts=2)
     made: list[Completion] = []
 
     def answer_until_it_dies() -> None:
-        for completion in engine.complete(Pool(requests)):
+        for completion in engine.complete(Pool(REQUESTS)):
             made.append(completion)
             if len(made) == 5:
                 server.shutdown()
@@ -152,3 +161,32 @@ def test_what_was_answered_before_the_server_died_is_kept(server: ScriptedServer
     with pytest.raises(JobFailedError, match="run it again: it goes on where it was"):
         answer_until_it_dies()
     assert len(made) >= 5
+
+
+def test_a_server_that_knows_the_plain_protocol_only_is_asked_in_it(
+    server: ScriptedServer,
+) -> None:
+    well = {c.key: c.completion for c in answered(server)}
+    server.plain, server.asked = True, 0
+    made = answered(server, extensions={"skip_special_tokens": False}, attempts=1)
+    assert {c.key: c.completion for c in made} == well
+    # Only the requests that were in flight when the server first refused are asked twice.
+    assert len(REQUESTS) < server.asked <= len(REQUESTS) + 8
+
+
+def test_a_completion_ends_in_the_end_token_that_servers_leave_out(server: ScriptedServer) -> None:
+    server.texts = {request.text: "    return 1" for request in REQUESTS}
+    server.finish = "stop"
+    for completion in answered(server):
+        assert (completion.finish, completion.tokens) == ("eos", 77)
+        assert completion.completion == "    return 1" + EOS
+
+
+def test_a_stop_does_not_wait_for_answers_that_are_still_coming_in(server: ScriptedServer) -> None:
+    server.pause = 0.2
+    stop = threading.Event()
+    engine = engine_of(server, timeout=600.0)
+    pool = Pool(REQUESTS, stopping=stop.is_set)
+    threading.Timer(0.3, stop.set).start()
+    assert len(list(engine.complete(pool))) < len(REQUESTS)
+    assert server.asked <= 8
