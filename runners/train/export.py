@@ -29,7 +29,7 @@ def export_weights(
     part.mkdir(parents=True)
     if isinstance(model, PeftModel):
         model.save_pretrained(str(part), state_dict=weights)
-        _drop_runtime_settings(part / "adapter_config.json")
+        _settle_config(part / "adapter_config.json")
     else:
         cast = {n: w.to(dtype) if dtype is not None else w for n, w in weights.items()}
         model.config.use_cache = True
@@ -58,7 +58,11 @@ def _plain_attention(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def _drop_runtime_settings(path: Path) -> None:
+def _settle_config(path: Path) -> None:
     config = json.loads(path.read_bytes())
     config["inference_mode"] = True
+    # peft keeps these as sets, whose order is another one in every process.
+    for key in ("target_modules", "exclude_modules", "modules_to_save"):
+        if isinstance(config.get(key), list):
+            config[key] = sorted(config[key])
     path.write_text(json.dumps(config, indent=2) + "\n")
