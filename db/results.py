@@ -1,5 +1,7 @@
 """What a run brought: scores, verdicts, artifacts and notices."""
 
+from pathlib import Path
+
 from sqlalchemy import Connection, select, text
 
 from db import tables
@@ -37,6 +39,16 @@ def artifacts(connection: Connection, run_id: str) -> list[ArtifactRecord]:
         .order_by(t.at, t.kind, t.path)
     )
     return [ArtifactRecord(*row) for row in rows]
+
+
+def maker_of(connection: Connection, path: Path) -> str | None:
+    """The run that last recorded ``path``, or a folder that it lies in, as its artifact."""
+    t = tables.artifact.c
+    places = [str(place) for place in (path, *path.parents)]
+    found = connection.execute(
+        select(t.run_id).where(t.path.in_(places)).order_by(t.at.desc()).limit(1)
+    )
+    return found.scalar()
 
 
 def notices(connection: Connection, run_id: str) -> list[NoticeRecord]:

@@ -185,6 +185,11 @@ class Store:
         with self._database.reading() as connection:
             return results.artifacts(connection, run_id)
 
+    def maker_of(self, path: Path) -> str | None:
+        """The run that last wrote ``path`` (absolute), outside its own folder, if any did."""
+        with self._database.reading() as connection:
+            return results.maker_of(connection, path)
+
     def notices(self, run_id: str) -> list[NoticeRecord]:
         """What a run had to say, oldest first."""
         with self._database.reading() as connection:

@@ -153,9 +153,10 @@ class RunWriter:
             connection.exec_driver_sql(statement, rows)
         if _SCORE in self._rows:
             sum_up_scores(connection, self._run_id)
-        if not self._metrics:
-            return {}
-        unknown = {key for _, values, _ in self._metrics for key in values} - self._key_ids.keys()
+        named = {key for _, values, _ in self._metrics for key in values}
+        if not named:
+            return {}  # nothing was logged, or only steps without a value
+        unknown = named - self._key_ids.keys()
         new_keys = key_ids(connection, sorted(unknown)) if unknown else {}
         numbers = self._key_ids | new_keys
         rows = [

@@ -60,8 +60,12 @@ def export(
         flags["output"] = output.absolute()
     if benchmarks is not None:
         flags["benchmarks"] = benchmarks.absolute()
-    config = resolve("export", flags=flags).config
-    raise typer.Exit(run_job_command(config, name=name, parent=parent, json=json))
+    resolved = resolve("export", flags=flags)
+    raise typer.Exit(
+        run_job_command(
+            resolved.config, name=name, parent=parent, json=json, origins=resolved.origins
+        )
+    )
 
 
 def _report(source: Path, checks: "list[Check]", *, as_json: bool) -> None:

@@ -128,7 +128,7 @@ def generate(
         parent=parent,
         detach=detach,
         json=json,
-        origins={key: str(origin) for key, origin in resolved.origins.items()},
+        origins=resolved.origins,
     )
     raise typer.Exit(code)
 

@@ -62,9 +62,10 @@ def train(
         return
     from mft_tui.cli.launching import run_job_command
 
-    origins = {key: str(origin) for key, origin in resolved.origins.items()}
     raise typer.Exit(
-        run_job_command(resolved.config, name=name, detach=detach, json=json, origins=origins)
+        run_job_command(
+            resolved.config, name=name, detach=detach, json=json, origins=resolved.origins
+        )
     )
 
 
@@ -125,7 +126,14 @@ def merge(
     flags |= {key: value for key, value in (("base", base), ("dtype", dtype)) if value is not None}
     resolved = resolve("merge", flags=flags)
     raise typer.Exit(
-        run_job_command(resolved.config, name=name, parent=parent, detach=detach, json=json)
+        run_job_command(
+            resolved.config,
+            name=name,
+            parent=parent,
+            detach=detach,
+            json=json,
+            origins=resolved.origins,
+        )
     )
 
 
@@ -178,4 +186,8 @@ def convert(
     resolved = resolve(
         "convert", flags={"model": model.absolute(), "output_dir": output.absolute()}
     )
-    raise typer.Exit(run_job_command(resolved.config, name=name, detach=detach, json=json))
+    raise typer.Exit(
+        run_job_command(
+            resolved.config, name=name, detach=detach, json=json, origins=resolved.origins
+        )
+    )

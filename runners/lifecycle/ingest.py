@@ -84,8 +84,6 @@ def _resume_at(events: Path, offset: int) -> int | None:
 
 def _put(writer: "RunWriter", event: AnyEvent, folder: RunFolder) -> None:
     match event:
-        case Metrics(values=values) if not values:
-            pass  # a step with nothing to tell is no row
         case Metrics():
             writer.metrics(event.step, event.numbers(), event.at)
         case Progress():

@@ -78,9 +78,9 @@ class Job(Generic[ConfigT]):
     def record_artifact(self, kind: str, path: Path) -> None:
         """Record a file or folder as an artifact of this run, with its SHA-256 and size."""
         digest, size = digest_path(path)
-        shown = path
-        if path.is_relative_to(self.folder.path):
-            shown = path.relative_to(self.folder.path)
+        shown = path.absolute()
+        if shown.is_relative_to(self.folder.path):
+            shown = shown.relative_to(self.folder.path)
         self.events.artifact(kind, shown, digest, size)
 
 

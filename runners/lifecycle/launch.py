@@ -84,7 +84,7 @@ def launch(
         kind=config.kind,
         name=name or default_name(config),
         created_at=time.time(),
-        parent_id=parent_id or find_parent(provenance, state),
+        parent_id=parent_id or find_parent(provenance, state, store),
         replay_of=replay_of,
         host=Machine.here().host,
         boot_id=Machine.here().boot_id,
@@ -223,17 +223,20 @@ def model_name(config: JobConfig) -> str:
     return ""
 
 
-def find_parent(provenance: Provenance, state: StateFolder) -> str | None:
-    """The run whose folder holds one of the inputs, models and generations before data."""
+def find_parent(provenance: Provenance, state: StateFolder, store: "Store") -> str | None:
+    """The run that made one of the inputs, models and generations before data."""
     order = ("adapter", "generations", "model", "checkpoint", "completions", "dataset")
     for role in order:
         for record in provenance.inputs:
-            if record.role == role and record.path and (owner := _owner(Path(record.path), state)):
-                return owner
+            if record.role == role and record.path:
+                path = Path(record.path)
+                if owner := _owner(path, state) or store.maker_of(path):
+                    return owner
     return None
 
 
 def _owner(path: Path, state: StateFolder) -> str | None:
+    """The run whose folder it lies in."""
     runs = state.runs.resolve()
     resolved = path.resolve()
     return resolved.relative_to(runs).parts[0] if resolved.is_relative_to(runs) else None
