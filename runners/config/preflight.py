@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 from runners.config.launch_line import Machine, layout
 from runners.config.train import TrainConfig
 from runners.errors import MftError, MissingInputError, UsageError
-from runners.models.families import detect_family, module_names, read_model_config, weight_files
+from runners.models.families import (
+    detect_family,
+    module_names,
+    read_model_config,
+    require_alibi_trainable,
+    weight_files,
+)
 
 if TYPE_CHECKING:
     from runners.hardware.probe import Hardware
@@ -29,6 +35,7 @@ def check_train(config: TrainConfig, hardware: Machine) -> list[MftError]:
         lambda: _check_model(config),
         lambda: _check_data(config),
         lambda: _check_ranks(config, hardware),
+        lambda: _check_positions(config, hardware),
         lambda: _check_adapter(config),
         lambda: _check_quantization(config, hardware),
         lambda: _check_liger(config, hardware),
@@ -160,6 +167,14 @@ def _check_ranks(config: TrainConfig, hardware: Machine) -> None:
             "DeepSpeed is asked for and not installed",
             where="deepspeed",
             fix="Install it with `pip install deepspeed`, or set deepspeed=off.",
+        )
+
+
+def _check_positions(config: TrainConfig, hardware: Machine) -> None:
+    if (folder := _model_folder(config)) is not None:
+        precision = layout(config, hardware).precision
+        require_alibi_trainable(
+            read_model_config(folder), precision=precision, dora=config.use_dora
         )
 
 

@@ -8,18 +8,21 @@ Their product is a b sin(w (j - i)), which for small w is the linear bias wanted
 get frequency zero and so stay as they are. The result is a plain Llama checkpoint.
 
 The error of the sine is (w distance)^2 / 6 of the bias itself: 0.04% at a distance of 1,000, 0.7%
-at 4,096, where the gentlest slope has long made the weight negligible. A smaller w would be more
-exact and the keys' constant larger, at the price of rounding once an adapter moves the queries.
+at 4,096, where the gentlest slope has long made the weight negligible. The bias is a difference
+of two large products, so it needs float32: within thirty tokens bfloat16 is off by up to four
+units. Training must leave the pair alone (``hold_positions``): what moves a query's zero would be
+multiplied by the keys' constant, the same for every key but for its rounding.
 """
 
 import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from runners.models.families import ALIBI_STILL
 
 FREQUENCY = 5e-5
-_STILL = 1e30
 _THETA = 10000.0
 
 
@@ -78,7 +81,7 @@ class WidenedHeads:
     def rope(self, positions: int) -> dict[str, object]:
         """``rope_parameters`` of the Llama config in which only the ALiBi pair turns."""
         half = self.wide // 2
-        factors = [_STILL] * half
+        factors = [ALIBI_STILL] * half
         pair = self._pair[0]
         factors[pair] = 1.0 / (FREQUENCY * _THETA ** (2 * pair / self.wide))
         return {
@@ -90,6 +93,27 @@ class WidenedHeads:
             "short_factor": factors,
             "long_factor": factors,
         }
+
+
+def hold_positions(module: nn.Module, heads: WidenedHeads) -> None:
+    """Keep training away from what ALiBi added: the added rows of queries, keys and values.
+
+    Their gradients are zeroed, of weights and biases or of the adapters on them. So an adapter
+    says nothing that the original layout could not say.
+    """
+    added = torch.ones(heads.wide, dtype=torch.bool)
+    added[heads._places] = False
+    rows = added.repeat(heads.heads)
+
+    def hold(gradient: Tensor) -> Tensor:
+        return gradient.masked_fill(
+            rows.to(gradient.device).view(-1, *[1] * (gradient.ndim - 1)), 0
+        )
+
+    for name, parameter in module.named_parameters():
+        projects = any(f".{which}_proj." in name for which in "qkv")
+        if projects and parameter.requires_grad and len(parameter) == len(rows):
+            parameter.register_hook(hold)
 
 
 def alibi_slopes(heads: int) -> list[float]:

@@ -72,6 +72,9 @@ _BY_MODEL_TYPE = {kind: family for family in FAMILIES for kind in family.model_t
 # What people call them, and the family whose code runs them.
 _SAME_ARCHITECTURE = {"code_llama": "llama", "deepseek_coder": "llama"}
 
+ALIBI_STILL = 1e30
+"""Divisor of a rotary frequency that makes it stand still: all but those of an ALiBi pair."""
+
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 
@@ -130,6 +133,42 @@ def weight_files(folder: Path) -> list[Path]:
         where=str(folder),
         fix="It needs model.safetensors (or pytorch_model.bin), or shards with their index.",
     )
+
+
+def has_alibi(config: Mapping[str, Any]) -> bool:
+    """Whether a Baichuan, or what it was converted to, has ALiBi positions and not rotary ones.
+
+    Baichuan's 7B models are rotary, its 13B models are not. Only the rotary configs say how many
+    positions there are; the first 7B's class is spelled otherwise too.
+    """
+    if config.get("model_type") != "baichuan":
+        rope = config.get("rope_parameters") or {}
+        return bool(rope) and ALIBI_STILL in rope.get("long_factor", ())
+    rotary_class = "BaiChuanForCausalLM" in config.get("architectures", ())
+    return not rotary_class and "max_position_embeddings" not in config
+
+
+def require_alibi_trainable(config: Mapping[str, Any], *, precision: str, dora: bool) -> None:
+    """Raise ``UsageError`` for what a model with ALiBi positions cannot be trained with.
+
+    Written as rotary ones its positions are differences of large products: in bfloat16 a bias is
+    off by several units within a few tokens. And DoRA divides by the lengths of rows, some of which
+    are zero. ``precision`` is accelerate's name.
+    """
+    if not has_alibi(config):
+        return
+    if precision != "no":
+        raise UsageError(
+            f"this model's ALiBi positions need float32, and {precision} was asked for",
+            where="mixed_precision",
+            fix="Set mixed_precision=no.",
+        )
+    if dora:
+        raise UsageError(
+            "DoRA cannot adapt a model with ALiBi positions",
+            where="use_dora",
+            fix="Set use_dora=false.",
+        )
 
 
 def module_names(folder: Path) -> set[str]:

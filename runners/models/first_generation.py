@@ -15,6 +15,7 @@ from torch import Tensor
 
 from runners.errors import UsageError
 from runners.models.alibi import WidenedHeads
+from runners.models.families import has_alibi
 
 Named = Iterator[tuple[str, Tensor]]
 
@@ -190,16 +191,18 @@ def _baichuan_config(config: Mapping[str, Any]) -> dict[str, Any]:
             "head_dim": heads.wide,
             "max_position_embeddings": length,
             "rope_parameters": heads.rope(length),
+            # See ``alibi``: a narrower type would blur the positions.
+            "torch_dtype": "float32",
         }
     return native | {
-        "max_position_embeddings": config["max_position_embeddings"],
+        "max_position_embeddings": config.get("max_position_embeddings", 4096),
         "rope_theta": float(config.get("rope_theta", 10000)),
     }
 
 
 def _baichuan_alibi(config: Mapping[str, Any]) -> WidenedHeads | None:
-    """The ALiBi layout, which is the one whose config names no ``max_position_embeddings``."""
-    if "max_position_embeddings" in config:
+    """The heads of the ALiBi layout; None for the rotary one."""
+    if not has_alibi(config):
         return None
     heads = config["num_attention_heads"]
     return WidenedHeads(heads, config["hidden_size"] // heads)
@@ -207,6 +210,8 @@ def _baichuan_alibi(config: Mapping[str, Any]) -> WidenedHeads | None:
 
 def _baichuan_tensors(name: str, tensor: Tensor, config: Mapping[str, Any]) -> Named:
     alibi = _baichuan_alibi(config)
+    if alibi:
+        tensor = tensor.float()
     attention, _, inner = name.partition(".self_attn.")
     if inner == "W_pack.weight":
         q, k, v = tensor.chunk(3)

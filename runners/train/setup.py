@@ -26,7 +26,8 @@ from runners.data.token_cache import TokenCache
 from runners.errors import UsageError
 from runners.hardware.peaks import peak_flops
 from runners.lifecycle.job import Job
-from runners.models.families import read_model_config
+from runners.models.alibi import WidenedHeads, hold_positions
+from runners.models.families import has_alibi, read_model_config, require_alibi_trainable
 from runners.models.load import (
     Precision,
     add_adapters,
@@ -86,6 +87,11 @@ class Setup:
         with self.accelerator.main_process_first():
             self.base: Base = prepare_base(self.config, output, lambda: self.leader)
         self.model_config = read_model_config(self.base.folder)
+        require_alibi_trainable(
+            self.model_config,
+            precision=self.accelerator.mixed_precision,
+            dora=self.config.use_dora,
+        )
         for note in self.base.notes:
             job.events.notice("info", note)
         self.checkpoints = CheckpointFolder(output / "checkpoints", self.config.save_total_limit)
@@ -255,6 +261,9 @@ class Setup:
         model: PreTrainedModel | PeftModel = base
         if config.peft_type != "full":
             model = add_adapters(base, config, self.base.folder, train_tokens=self.base.new_tokens)
+        if has_alibi(self.model_config):
+            heads = base.config.num_attention_heads
+            hold_positions(model, WidenedHeads(heads, base.config.hidden_size // heads))
         module = WeightedLoss(model, len(self.cache.tasks), config.neftune_alpha)
         return module if config.quantization in {"4bit", "8bit"} else module.to(device)
 

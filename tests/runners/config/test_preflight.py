@@ -125,6 +125,18 @@ def test_batch_settings_that_do_not_divide(model: Path) -> None:
         assert told in str(found[0])
 
 
+def test_alibi_positions_in_half_precision_or_with_dora(model: Path) -> None:
+    baichuan = {**LLAMA, "model_type": "baichuan", "rms_norm_eps": 1e-6}
+    (model / "config.json").write_text(json.dumps({**baichuan, "model_max_length": 64}))
+    assert check_train(config(model, mixed_precision="no"), ONE_GPU) == []
+    with pytest.raises(UsageError, match="ALiBi positions need float32, and bf16 was asked"):
+        require_trainable(config(model), ONE_GPU)
+    with pytest.raises(UsageError, match="DoRA cannot adapt"):
+        require_trainable(config(model, use_dora=True), CPU)
+    (model / "config.json").write_text(json.dumps({**baichuan, "max_position_embeddings": 64}))
+    assert check_train(config(model, use_dora=True), ONE_GPU) == [], "7B models are rotary"
+
+
 def test_a_checkpoint_of_another_model_or_method(model: Path, tmp_path: Path) -> None:
     step = tmp_path / "run" / "checkpoints" / "step-00000004"
     step.mkdir(parents=True)

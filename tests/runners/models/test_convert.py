@@ -3,17 +3,19 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotaryEmbedding
 
 from runners.errors import MissingInputError, UsageError
 from runners.models.alibi import WidenedHeads, alibi_slopes
 from runners.models.convert import convert_checkpoint
+from runners.models.families import has_alibi
 from runners.models.first_generation import native_config, native_tensors
 
 NAMES = ["baichuan-tiny", "chatglm2-tiny", "qwen-v1-tiny"]
@@ -90,24 +92,62 @@ def test_a_tensor_the_architecture_lacks_is_an_error_not_a_loss() -> None:
         list(native_tensors("transformer.h.0.attn.qweight", torch.zeros(1), config))
 
 
-def test_the_rotary_baichuan_layout_keeps_llamas_positions() -> None:
-    config = {
-        "model_type": "baichuan",
-        "architectures": ["BaiChuanForCausalLM"],
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 2,
-        "rms_norm_eps": 1e-6,
-        "max_position_embeddings": 4096,
-        "vocab_size": 100,
-    }
-    native = native_config(config)
-    assert "rope_parameters" not in native
-    assert native["max_position_embeddings"] == 4096
-    packed = torch.arange(192 * 64, dtype=torch.float32).view(192, 64)
-    parts = dict(native_tensors("model.layers.1.self_attn.W_pack.weight", packed, config))
-    assert torch.equal(parts["model.layers.1.self_attn.k_proj.weight"], packed[64:128])
+# As the published config.json files have them, made small; 13B's alone names no positions.
+BAICHUAN_7B = {"architectures": ["BaiChuanForCausalLM"], "max_position_embeddings": 4096}
+BAICHUAN2_7B = {
+    "architectures": ["BaichuanForCausalLM"], "max_position_embeddings": 4096,
+    "model_max_length": 4096, "vocab_size": 125_696,
+}  # fmt: skip
+BAICHUAN_13B = {"architectures": ["BaichuanForCausalLM"], "model_max_length": 4096}
+
+
+@pytest.mark.parametrize("told", [BAICHUAN_7B, BAICHUAN2_7B], ids=["Baichuan-7B", "Baichuan2-7B"])
+def test_a_rotary_baichuan_is_the_llama_that_it_is(told: dict[str, object], tmp_path: Path) -> None:
+    config: dict[str, Any] = {
+        "model_type": "baichuan", "vocab_size": 100, "hidden_size": 64, "intermediate_size": 128,
+        "num_attention_heads": 4, "num_hidden_layers": 2, "rms_norm_eps": 1e-6,
+        "hidden_act": "silu", "tie_word_embeddings": False, "torch_dtype": "float32", **told,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    kept = ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads")
+    llama = LlamaForCausalLM(
+        LlamaConfig(
+            **{key: config[key] for key in kept}, num_hidden_layers=2, rms_norm_eps=1e-6,
+            max_position_embeddings=4096,
+        )
+    ).eval()  # fmt: skip
+    tensors = {}
+    for name, tensor in llama.state_dict().items():
+        if ".self_attn.o_proj" in name or ".self_attn." not in name:
+            tensors[name] = tensor
+    for layer in range(2):
+        place = f"model.layers.{layer}.self_attn"
+        parts = [llama.get_parameter(f"{place}.{which}_proj.weight") for which in "qkv"]
+        tensors[f"{place}.W_pack.weight"] = torch.cat(parts).detach()
+        tensors[f"{place}.rotary_emb.inv_freq"] = torch.ones(8)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "config.json").write_text(json.dumps(config))
+    save_file(tensors, source / "model.safetensors")
+    convert_checkpoint(source, tmp_path / "native")
+    if told is BAICHUAN2_7B:
+        # Its head is normalized row by row at run time.
+        llama.lm_head.weight.data = torch.nn.functional.normalize(llama.lm_head.weight.data)
+    ids = torch.arange(5, 45)[None]
+    with torch.no_grad():
+        wanted = llama(ids).logits
+        found = AutoModelForCausalLM.from_pretrained(tmp_path / "native").eval()(ids).logits
+    assert (found - wanted).abs().max() < 1e-5
+
+
+def test_only_baichuans_13b_layout_has_alibi() -> None:
+    for told, alibi in ((BAICHUAN_7B, False), (BAICHUAN2_7B, False), (BAICHUAN_13B, True)):
+        assert has_alibi({"model_type": "baichuan", **told}) is alibi
+    heads = {"model_type": "baichuan", "num_attention_heads": 4, "hidden_size": 64}
+    rest = {"intermediate_size": 8, "num_hidden_layers": 1, "rms_norm_eps": 1e-6, "vocab_size": 9}
+    native = native_config({**heads, **rest, **BAICHUAN_13B, "torch_dtype": "bfloat16"})
+    assert has_alibi(native), "it still shows after conversion"
+    assert native["torch_dtype"] == "float32"
 
 
 @pytest.mark.parametrize("heads", [4, 8, 12, 40])
