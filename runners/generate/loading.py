@@ -1,6 +1,6 @@
 """A checkpoint and its tokenizer, ready to generate, and those of its settings that count."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ import msgspec
 import psutil
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from runners.config import GenerateConfig
 from runners.errors import MissingInputError, UsageError
+from runners.generate.native import native_folder
+from runners.models.load import quantization
 
 CHAT_END = "<|im_end|>"
 
@@ -42,12 +44,13 @@ class Loaded:
     ignored: tuple[str, ...]
 
 
-def load_tokenizer(config: GenerateConfig) -> Any:
+def load_tokenizer(config: GenerateConfig, told: Callable[[str], None] = lambda _text: None) -> Any:
     """The tokenizer of the model, or of the adapter where it brings one.
 
-    Raises ``MissingInputError`` when there is none.
+    A first-generation checkpoint is converted here, which ``told`` hears of. Raises
+    ``MissingInputError`` when there is no tokenizer.
     """
-    base, adapter = _places(config)
+    base, adapter = _places(config, told)
     for place in (adapter, base):
         if place is None or (Path(place).is_dir() and not _has_tokenizer(Path(place))):
             continue
@@ -108,16 +111,16 @@ def load_model(config: GenerateConfig, tokenizer: Any, device: torch.device) -> 
     cannot be loaded.
     """
     base, adapter = _places(config)
-    base = _native(base, config)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(base, **_options(config, device))
         if adapter is not None:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, adapter)
-            if config.quantization is None:
-                model = model.merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+            adapted = PeftModel.from_pretrained(model, adapter)
+            # Quantized weights would lose by merging; the adapter's layers stay in the model then.
+            unquantized = config.quantization is None
+            model = adapted.merge_and_unload() if unquantized else adapted.get_base_model()
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise UsageError(
             f"the model cannot be loaded ({_first_line(error)})",
             where=adapter or base,
@@ -139,7 +142,20 @@ def load_model(config: GenerateConfig, tokenizer: Any, device: torch.device) -> 
             where=base,
             fix="Use the tokenizer that belongs to the model.",
         )
+    _require_positions(model, config.max_length, base)
     return Loaded(model, float(settings.repetition_penalty or 1.0), ignored)
+
+
+def _require_positions(model: Any, max_length: int, where: str) -> None:
+    """Raise ``UsageError`` if rows may outgrow positions that the model has learned one by one."""
+    tables = [m for name, m in model.named_modules() if name.endswith(("wpe", "embed_positions"))]
+    known = min((m.weight.shape[0] for m in tables if hasattr(m, "weight")), default=max_length)
+    if known < max_length:
+        raise UsageError(
+            f"max_length is {max_length}, and the model knows {known} positions only",
+            where=where,
+            fix=f"Use --max-length {known}.",
+        )
 
 
 def rows_that_fit(model: Any, max_length: int, device: torch.device) -> int:
@@ -176,18 +192,16 @@ def _options(config: GenerateConfig, device: torch.device) -> dict[str, Any]:
         half = torch.bfloat16 if modern else torch.float16
         dtype = half if device.type == "cuda" else torch.float32
     options: dict[str, Any] = {"dtype": dtype}
-    if config.quantization == "4bit":
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
-        )
-    elif config.quantization == "8bit":
-        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
     if config.quantization is not None:
+        # As in training: an adapter is right only on the base that it was trained on.
+        options["quantization_config"] = quantization(config.quantization, dtype)
         options["device_map"] = {"": device}
     return options
 
 
-def _places(config: GenerateConfig) -> tuple[str, str | None]:
+def _places(
+    config: GenerateConfig, told: Callable[[str], None] = lambda _text: None
+) -> tuple[str, str | None]:
     """Base and adapter; a model folder that is an adapter names its base itself."""
     assert config.model is not None
     model, adapter = config.model, config.adapter
@@ -210,23 +224,14 @@ def _places(config: GenerateConfig) -> tuple[str, str | None]:
                 where=str(folder / "adapter_config.json"),
                 fix="Give the base with --model and this folder with --adapter.",
             )
-        return str(base), str(folder)
-    return str(folder) if folder.is_dir() else model, adapter
+        return _native(str(base), told), str(folder)
+    return _native(model, told), adapter
 
 
-def _native(base: str, config: GenerateConfig) -> str:
-    """The folder to load: first-generation formats have to be converted before."""
-    if not Path(base).is_dir():
-        return base
-    from runners.models.families import detect_family, read_model_config
-
-    if detect_family(read_model_config(Path(base))).first_generation:
-        raise UsageError(
-            "this checkpoint is in a first-generation format",
-            where=base,
-            fix=f"Convert it once: mft-tui convert {base} --output DIR, then use DIR.",
-        )
-    return base
+def _native(model: str, told: Callable[[str], None]) -> str:
+    """A folder as transformers can load it; a hub name as it is."""
+    folder = Path(model).expanduser()
+    return str(native_folder(folder, told=told)) if folder.is_dir() else model
 
 
 def _has_tokenizer(folder: Path) -> bool:

@@ -37,7 +37,7 @@ class LocalEngine:
 
     def __init__(self, config: GenerateConfig, ranks: Ranks, events: EventWriter) -> None:
         self._config, self._ranks, self._events = config, ranks, events
-        self._tokenizer = load_tokenizer(config)
+        self._tokenizer = load_tokenizer(config, lambda text: events.notice("info", text))
         self.eos, self._eos_id = end_token(self._tokenizer, config.eos_token)
         self._too_long: list[Completion] = []
 

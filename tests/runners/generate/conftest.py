@@ -23,8 +23,13 @@ def demo_texts() -> list[str]:
     return texts
 
 
-def make_tokenizer(texts: Iterable[str] = (), vocabulary: int = 700) -> Any:
-    """A byte-level BPE tokenizer with ChatML's special tokens, trained on the demo by default."""
+def make_tokenizer(
+    texts: Iterable[str] = (), vocabulary: int = 700, *, ascii_only: bool = False
+) -> Any:
+    """A byte-level BPE tokenizer with ChatML's special tokens, trained on the demo by default.
+
+    ``ascii_only`` leaves out bytes that are no character by themselves.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -33,11 +38,14 @@ def make_tokenizer(texts: Iterable[str] = (), vocabulary: int = 700) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=[] if ascii_only else pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=[END, START, END_OF_TURN],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(list(texts) or demo_texts(), trainer)
+    learned = list(texts) or demo_texts()
+    if ascii_only:
+        learned = [text.encode("ascii", "ignore").decode() for text in learned]
+    tokenizer.train_from_iterator(learned, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TURN)
 
 

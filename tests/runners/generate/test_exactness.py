@@ -173,7 +173,7 @@ def test_every_question_of_three_real_tasks_is_answered_token_for_token(
     requests.sort(key=lambda request: len(request.ids))
     for start in range(0, len(requests), 100):
         group = requests[start : start + 100]
-        decoding = decoding_of(tokenizer, stop_early=stop_early, max_length=len(group[-1].ids) + 48)
+        decoding = decoding_of(tokenizer, stop_early=stop_early, max_length=len(group[-1].ids) + 32)
         plain = one_by_one(model, tokenizer, decoding, group)
         for engine in MODES.values():
             made_tokens.clear()
