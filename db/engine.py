@@ -236,7 +236,8 @@ def damaged_error(path: Path, detail: str) -> StoreDamagedError:
     return StoreDamagedError(
         f"the store is damaged ({detail})",
         where=str(path),
-        fix="Move it aside: a new store takes in the run folders with `mft-tui runs import`.",
+        fix="The runs are safe in their folders: `mft-tui runs rebuild --yes` keeps this file "
+        "aside and makes a new store from them.",
     )
 
 

@@ -248,7 +248,7 @@ def _run(config: JobConfig, parent: str | None = None) -> Step:
 
 def _losses(run_id: str) -> tuple[float, float]:
     """The first and the last training loss of a run."""
-    from mft_tui.cli.launching import opened_store
+    from mft_tui.cli.store import opened_store
 
     with opened_store(read_only=True) as store:
         points = store.series(run_id, "loss").points

@@ -106,7 +106,7 @@ def _located(source: str) -> tuple[Path, str | None]:
 
 
 def _of_run(run_id: str) -> tuple[Path, str]:
-    from mft_tui.cli.launching import opened_store
+    from mft_tui.cli.store import opened_store
 
     with opened_store(read_only=True) as store:
         run = store.get_run(run_id)

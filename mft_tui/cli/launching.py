@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mft_tui.cli.output import console, print_json
+from mft_tui.cli.store import opened_store, say_as_it_was
 from runners.config import JobConfig
 from runners.errors import ExitCode
 from runners.lifecycle.folders import RunFolder, StateFolder
@@ -44,17 +45,6 @@ class Outcome:
             "exit_code": self.exit_code,
             **({"message": self.message} if self.message else {}),
         }
-
-
-@contextmanager
-def opened_store(*, read_only: bool = False) -> Iterator["Store"]:
-    """The person's store; what it has to say goes to stderr. Raises ``db.StoreError``."""
-    from db import open_store
-
-    with open_store(StateFolder.default().database, read_only=read_only) as store:
-        for warning in store.warnings:
-            console.print(f"warning: {warning}", markup=False)
-        yield store
 
 
 def run_job_command(
@@ -150,14 +140,14 @@ def follow_to_end(
 
 def ended(store: "Store", run_id: str) -> Outcome:
     """How the run ended, once the database knows; told on stderr too."""
-    from runners.lifecycle.liveness import refresh_run
+    from db import StoreBusyError, StoreFullError, StoreReadOnlyError
     from runners.lifecycle.status import ENDED, read_status
 
-    deadline = time.monotonic() + _SETTLING_SECONDS
-    run = refresh_run(store, store.get_run(run_id))
-    while run.status not in ENDED and time.monotonic() < deadline:
-        time.sleep(0.05)
-        run = refresh_run(store, store.get_run(run_id))
+    try:
+        run = _settled(store, run_id)
+    except (StoreBusyError, StoreFullError, StoreReadOnlyError) as error:
+        say_as_it_was(error)  # the run's own folder knows how it ended
+        run = store.get_run(run_id)
     folder = RunFolder(Path(run.folder))
     known = read_status(folder.status)
     status, message, code = run.status, run.message, run.exit_code
@@ -168,6 +158,19 @@ def ended(store: "Store", run_id: str) -> Outcome:
     )
     _tell(outcome, run, folder)
     return outcome
+
+
+def _settled(store: "Store", run_id: str) -> "RunRecord":
+    """The run once the database says that it has ended, or has had time enough to."""
+    from runners.lifecycle.liveness import refresh_run
+    from runners.lifecycle.status import ENDED
+
+    deadline = time.monotonic() + _SETTLING_SECONDS
+    run = refresh_run(store, store.get_run(run_id))
+    while run.status not in ENDED and time.monotonic() < deadline:
+        time.sleep(0.05)
+        run = refresh_run(store, store.get_run(run_id))
+    return run
 
 
 def exit_code_of(status: str, code: int | None) -> int:

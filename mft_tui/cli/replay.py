@@ -32,14 +32,13 @@ def replay(
     0: within tolerance (or ``dry_run``, and nothing refused); 3: outside it; 4: inputs changed that
     ``allow_drift`` does not name; 5: an input is gone; 1 or 130: a replayed run did not finish.
     """
-    from mft_tui.cli.launching import opened_store
+    from mft_tui.cli.store import opened_store, seen, store_to_read
     from runners.hardware.probe import detect
     from runners.lifecycle.folders import StateFolder
-    from runners.lifecycle.liveness import refresh_run
     from runners.lifecycle.replay import check_allowed, make_plan
 
-    with opened_store() as store:
-        run = refresh_run(store, store.get_run(run_id))
+    with store_to_read() if dry_run else opened_store() as store:
+        run = seen(store, run_id)
         plan = make_plan(store, StateFolder.default(), run.id, detect().to_json())
         _print_plan(plan)
         report: dict[str, Any] = {"run_id": run.id, "grade": plan.grade, "plan": _plain_plan(plan)}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from db import RunRecord, Store
 
 _ALL = 2**31
+_FOLDER_FORMS = frozenset({"csv", "json", "mlflow", "wandb"})
 _TAR_NAMES = (".tar.gz", ".tgz")
 
 
@@ -24,9 +25,12 @@ def export_runs(
 ) -> Path:
     """Write runs to ``output`` and return it. Raises ``UsageError`` for a form that is none.
 
-    ``mlflow`` writes into the tracking folder ``output``, ``wandb`` offline runs below it; each
+    ``store`` is the whole database in one file, whatever runs are named, so none may be. ``mlflow``
+    writes into the tracking folder ``output``, ``wandb`` offline runs below it; each
     through the library of that name, which must be installed.
     """
+    if form == "store":
+        return _copy_store(store, run_ids, output)
     runs = [store.get_run(run_id) for run_id in run_ids] if run_ids else _all_runs(store)
     if not runs:
         raise UsageError("there are no runs to export")
@@ -35,10 +39,8 @@ def export_runs(
             raise UsageError("an archive is a .tar.gz file", where=str(output))
         folders = [RunFolder(Path(run.folder)) for run in runs]
         return pack(store, folders, output, artifacts=artifacts)
-    if form not in {"csv", "json", "mlflow", "wandb"}:
-        raise UsageError(
-            f"{form!r} is no format", where="--as", fix="archive, csv, json, mlflow or wandb."
-        )
+    if form not in _FOLDER_FORMS:
+        raise _no_format(form)
     output.mkdir(parents=True, exist_ok=True)
     for run in runs:
         if form == "csv":
@@ -49,6 +51,29 @@ def export_runs(
             from mft_tui.cli.trackers import EXPORTERS
 
             EXPORTERS[form](store, run, output)
+    return output
+
+
+def default_output(form: str) -> Path:
+    """Where an export goes that was told no place. Raises ``UsageError`` for no known form."""
+    suffixes = {"archive": ".tar.gz", "store": ".db"}
+    if form not in {*suffixes, *_FOLDER_FORMS}:
+        raise _no_format(form)
+    return Path(f"mft-runs{suffixes.get(form, f'-{form}')}")
+
+
+def _no_format(form: str) -> UsageError:
+    return UsageError(
+        f"{form!r} is no format", where="--as", fix="archive, store, csv, json, mlflow or wandb."
+    )
+
+
+def _copy_store(store: "Store", run_ids: list[str], output: Path) -> Path:
+    if run_ids:
+        raise UsageError("a store is exported whole", where="--as store", fix="Name no runs.")
+    if output.exists():
+        raise UsageError("this file is there already", where=str(output), fix="Choose another.")
+    store.copy_to(output)
     return output
 
 

@@ -139,7 +139,7 @@ def merge(
 
 def _adapter_of(named: str) -> tuple[Path, str | None]:
     """The adapter's folder, and the run that made it where one was named."""
-    from mft_tui.cli.launching import opened_store
+    from mft_tui.cli.store import opened_store
     from runners.errors import MissingInputError
 
     folder = Path(named)

@@ -4,12 +4,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mft_tui.cli.output import console, print_json
 from runners.errors import ExitCode
+
+if TYPE_CHECKING:
+    from db import RunRecord, Store
 
 _RECENT_BYTES = 1 << 16
 
@@ -55,13 +58,13 @@ def attach(
       mft-tui attach 1s09k
     """
     from mft_tui.cli.following import display_for, follow
-    from mft_tui.cli.launching import ended, opened_store
+    from mft_tui.cli.launching import ended
+    from mft_tui.cli.store import seen, store_to_read
     from runners.lifecycle.folders import RunFolder
-    from runners.lifecycle.liveness import refresh_run
     from runners.lifecycle.tail import RunTail, recent
 
-    with opened_store() as store:
-        run = refresh_run(store, store.get_run(run_id))
+    with store_to_read() as store:
+        run = seen(store, run_id)
         folder = RunFolder(Path(run.folder))
         tail = RunTail(
             folder,
@@ -96,26 +99,41 @@ def stop(
       mft-tui stop 1s09k
       mft-tui stop 1s09k --now
     """
-    from mft_tui.cli.launching import opened_store
-    from runners.lifecycle.folders import RunFolder
-    from runners.lifecycle.liveness import refresh_run
-    from runners.lifecycle.status import LIVE, read_status
+    from mft_tui.cli.store import seen, store_to_read
+    from runners.lifecycle.status import LIVE
     from runners.lifecycle.stop import request_stop
 
-    with opened_store() as store:
-        run = refresh_run(store, store.get_run(run_id))
+    # The run is asked through its folder, so that it stops whatever is wrong with the store.
+    with store_to_read() as store:
+        run = seen(store, run_id)
         request_stop(run, grace=0.0 if now else grace)
         console.print(f"asked run {run.id} to stop")
-        while wait and run.status in LIVE:
-            time.sleep(0.1)
-            run = refresh_run(store, store.get_run(run.id))
-            known = read_status(RunFolder(Path(run.folder)).status)
-            if known is not None and known.ended and run.status in LIVE and _silent(known.ended_at):
-                break  # it has stopped, and the database will hear of it later
+        if wait:
+            run = _waited_for(store, run)
         if run.status not in LIVE:
             console.print(f"run {run.id} {run.status}")
     if json:
         print_json({"id": run.id, "status": run.status, "exit_code": run.exit_code})
+
+
+def _waited_for(store: "Store", run: "RunRecord") -> "RunRecord":
+    """The run once it has ended, whether or not the store has heard of it."""
+    from db import StoreBusyError, StoreFullError, StoreReadOnlyError
+    from mft_tui.cli.store import say_as_it_was
+    from runners.lifecycle.folders import RunFolder
+    from runners.lifecycle.liveness import refresh_run
+    from runners.lifecycle.status import LIVE, read_status
+
+    try:
+        while run.status in LIVE:
+            time.sleep(0.1)
+            run = refresh_run(store, store.get_run(run.id))
+            known = read_status(RunFolder(Path(run.folder)).status)
+            if known is not None and known.ended and run.status in LIVE and _silent(known.ended_at):
+                break  # the store will hear of it later
+    except (StoreBusyError, StoreFullError, StoreReadOnlyError) as error:
+        say_as_it_was(error)
+    return run
 
 
 def _silent(ended_at: float | None) -> bool:
@@ -133,7 +151,8 @@ def resume(
     Example:
       mft-tui resume 1s09k
     """
-    from mft_tui.cli.launching import follow_to_end, opened_store
+    from mft_tui.cli.launching import follow_to_end
+    from mft_tui.cli.store import opened_store
     from runners.lifecycle.folders import RunFolder, StateFolder
     from runners.lifecycle.launch import resume as resume_run
 
@@ -172,14 +191,14 @@ def logs(
       mft-tui logs 1s09k -n 50
       mft-tui logs 1s09k --follow
     """
-    from mft_tui.cli.launching import opened_store
+    from mft_tui.cli.store import store_to_read
     from runners.errors import MissingInputError
     from runners.lifecycle.folders import RunFolder
     from runners.lifecycle.processes import Machine
     from runners.lifecycle.status import read_status
     from runners.lifecycle.tail import supervised
 
-    with opened_store() as store:
+    with store_to_read() as store:
         run = store.get_run(run_id)
     folder = RunFolder(Path(run.folder))
     if not folder.console.exists():

@@ -45,11 +45,14 @@ def refresh(
 ) -> list[str]:
     """Bring every run that counts as live up to the truth; return the ids of those found dead.
 
-    What a dead run left is ended (processes) and taken in (events). Raises ``db.StoreError``.
+    What a dead run left is ended (processes) and taken in (events). A store that was opened for
+    reading only stays as it is. Raises ``db.StoreError``.
     """
     from db import RunQuery
 
-    found = []
+    found: list[str] = []
+    if store.read_only:
+        return found
     for status in sorted(LIVE):
         for row in store.list_runs(
             RunQuery(filter=f"status:{status}", limit=1000, trash="include")
@@ -67,9 +70,10 @@ def refresh_run(
     machine: Machine | None = None,
     clock: Callable[[], float] = time.time,
 ) -> "RunRecord":
-    """The run as it truly stands now; a run that is dead is settled first."""
+    """The run as it truly stands now; a run that is dead is settled first, where the store can be
+    written."""
     here = machine or Machine.here()
-    if not is_dead(run, here, clock()):
+    if store.read_only or not is_dead(run, here, clock()):
         return run
     settle(store, run.id, RunFolder(Path(run.folder)), here, clock)
     return store.get_run(run.id)

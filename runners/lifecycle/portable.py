@@ -8,7 +8,7 @@ import io
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,33 +31,76 @@ CARD = "card.json"
 _PROCESS_FILES = frozenset({"supervisor.lock", "stop.json"})
 """What only means something where the run is supervised."""
 
+_COPIED_ALIVE = "it was copied while it ran"
+
 
 @dataclass(frozen=True)
 class Taken:
     """What became of one run folder."""
 
     run_id: str
-    outcome: Literal["imported", "already here", "brought up to date"]
+    outcome: Literal[
+        "imported", "already here", "brought up to date", "left out: another run has its id"
+    ]
     events: int
 
 
 def import_runs(store: "Store", state: StateFolder, sources: Iterable[Path]) -> list[Taken]:
-    """Take in every run folder in ``sources``: run folders, folders of them, or archives.
+    """Take in every run in ``sources``: run folders, folders of them, archives, whole stores.
 
     A run that is here already is not taken in twice. Raises ``MissingInputError`` for a source that
     is not there, ``UsageError`` for one that holds no run.
     """
-    taken = []
+    taken: list[Taken] = []
     for source in sources:
         if not source.exists():
             raise MissingInputError("there is nothing here", where=str(source))
         if source.is_dir():
-            taken += [_import(store, state, folder) for folder in _run_folders(source)]
+            taken += _import_folder(store, state, source)
+        elif _is_store(source):
+            taken += _merge(store, state, source)
         else:
             with tempfile.TemporaryDirectory() as scratch:
                 _unpack(source, Path(scratch))
-                taken += [_import(store, state, f) for f in _run_folders(Path(scratch))]
+                found = _some(run_folders(Path(scratch)), source)
+                taken += [import_run(store, state, folder) for folder in found]
     return taken
+
+
+def _import_folder(store: "Store", state: StateFolder, source: Path) -> list[Taken]:
+    """A run folder, a folder of them, or a whole state folder with its store."""
+    told: list[Taken] = []
+    theirs = StateFolder(source).database
+    if theirs.is_file() and theirs.resolve() != store.path.resolve():
+        # First what was said about the runs; then what their logs have beyond it.
+        told = _merge(store, state, theirs)
+    found = run_folders(source)
+    if not told:
+        found = _some(found, source)
+    copied = [import_run(store, state, folder) for folder in found]
+    merged = {one.run_id: one for one in told}
+    return [*told, *(one for one in copied if one.run_id not in merged)]
+
+
+def _merge(store: "Store", state: StateFolder, theirs: Path) -> list[Taken]:
+    done = store.merge(theirs, state.runs)
+    for run_id in done.added:
+        run = store.get_run(run_id)
+        # Its process, if there is one, is another machine's.
+        store.transition(
+            run_id, "crashed", expected=LIVE, message=_COPIED_ALIVE, ended_at=run.heartbeat_at
+        )
+    return [
+        *(Taken(run_id, "imported", 0) for run_id in done.added),
+        *(Taken(run_id, "brought up to date", 0) for run_id in done.updated),
+        *(Taken(run_id, "already here", 0) for run_id in done.unchanged),
+        *(Taken(run_id, "left out: another run has its id", 0) for run_id in done.conflicts),
+    ]
+
+
+def _is_store(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(16) == b"SQLite format 3\0"
 
 
 def pack(
@@ -105,13 +148,17 @@ def _unpack(archive: Path, into: Path) -> None:
         raise UsageError(f"not an archive of runs: {error}", where=str(archive)) from error
 
 
-def _run_folders(source: Path) -> list[RunFolder]:
+def run_folders(source: Path) -> list[RunFolder]:
+    """The run folder that ``source`` is, or those in it (or in its ``runs``)."""
     if (source / "launch.json").exists():
         return [RunFolder(source.resolve())]
     inner = source / "runs" if (source / "runs").is_dir() else source
-    found = [
-        RunFolder(p.resolve()) for p in sorted(inner.iterdir()) if (p / "launch.json").exists()
-    ]
+    if not inner.is_dir():
+        return []
+    return [RunFolder(p.resolve()) for p in sorted(inner.iterdir()) if (p / "launch.json").exists()]
+
+
+def _some(found: list[RunFolder], source: Path) -> list[RunFolder]:
     if not found:
         raise UsageError(
             "no run folder is in here",
@@ -121,7 +168,14 @@ def _run_folders(source: Path) -> list[RunFolder]:
     return found
 
 
-def _import(store: "Store", state: StateFolder, source: RunFolder) -> Taken:
+def import_run(
+    store: "Store", state: StateFolder, source: RunFolder, card: Mapping[str, Any] | None = None
+) -> Taken:
+    """Take in one run folder; ``card`` is what a store said of the run, if it is not in the folder.
+
+    Raises ``MissingInputError`` when the folder is damaged, ``db.StoreError`` when the store does
+    not take it.
+    """
     from db import RunNotFoundError
 
     launch = read_launch(source.launch)
@@ -133,7 +187,7 @@ def _import(store: "Store", state: StateFolder, source: RunFolder) -> Taken:
     except RunNotFoundError:
         known = False
     if not known:
-        store.import_card(_card(launch, home), home.path)
+        store.import_card(_card(launch, home, card), home.path)
     events = ingest(store, home)
     if not known:
         return Taken(launch.run_id, "imported", events)
@@ -177,11 +231,14 @@ def _supervised(folder: RunFolder) -> bool:
     ).alive
 
 
-def _card(launch: Launch, folder: RunFolder) -> dict[str, Any]:
-    """What the store of another machine said of the run, else what its folder tells."""
-    standing = _standing(read_status(folder.status) or RunStatus(status="crashed"))
+def _card(
+    launch: Launch, folder: RunFolder, known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a store said of the run, else what its folder tells."""
+    status = read_status(folder.status) or RunStatus(status="crashed")
+    standing = _alive(status) if _supervised(folder) else _standing(status)
     try:
-        card: dict[str, Any] = msgspec.json.decode((folder.path / CARD).read_bytes())
+        card = known or msgspec.json.decode((folder.path / CARD).read_bytes())
         return {**card, "run": {**card["run"], **standing}}
     except (OSError, msgspec.DecodeError, KeyError, TypeError):
         return {"card": 1, "run": {**_told_by_folder(launch, folder), **standing}, "tags": []}
@@ -209,6 +266,17 @@ def _told_by_folder(launch: Launch, folder: RunFolder) -> dict[str, Any]:
     )
 
 
+def _alive(status: RunStatus) -> dict[str, Any]:
+    """Of a run that is going here: its store is new, it is not."""
+    return {
+        name: getattr(status, name)
+        for name in (
+            *("status", "attempt", "started_at", "ended_at", "exit_code", "message", "host"),
+            *("boot_id", "supervisor_pid", "supervisor_started", "job_pid", "job_started"),
+        )
+    }
+
+
 def _standing(status: RunStatus) -> dict[str, Any]:
     # A copy of a run that was going has no process behind it here.
     copied_alive = status.status in LIVE
@@ -218,7 +286,7 @@ def _standing(status: RunStatus) -> dict[str, Any]:
         "started_at": status.started_at,
         "ended_at": status.ended_at,
         "exit_code": status.exit_code,
-        "message": "it was copied while it ran" if copied_alive else status.message,
+        "message": _COPIED_ALIVE if copied_alive else status.message,
         "host": status.host,
         "supervisor_pid": None,
         "job_pid": None,

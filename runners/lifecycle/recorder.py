@@ -87,7 +87,8 @@ class Recorder:
         while True:
             closing = self._closing.is_set()
             try:
-                self._write_while_it_works()
+                if self._write_while_it_works():
+                    return
             except Exception as error:  # noqa: BLE001 - whatever the store raises, the job goes on
                 self._told(error)
                 pause = 1.0
@@ -95,15 +96,17 @@ class Recorder:
                     time.sleep(0.5)
                     continue
             else:
-                return
+                continue
             self._wake.wait(pause)
             self._wake.clear()
 
-    def _write_while_it_works(self) -> None:
-        """Open the store and write until all is written at closing time."""
+    def _write_while_it_works(self) -> bool:
+        """Open the store and write; True when all is written at closing time, False when another
+        file has taken the store's place (it was made anew)."""
         from db import open_store
 
         with open_store(self._database) as store:
+            opened = self._file()
             writer = store.writer(self._folder.run_id)
             pause = FASTEST
             while True:
@@ -113,10 +116,20 @@ class Recorder:
                     self._say(f"the database takes writes again: {self._database}")
                     self._trouble = ""
                 if closing and not busy and not self._changes:
-                    return
+                    return True
+                if self._file() not in {opened, None}:
+                    return False
                 pause = FASTEST if busy else min(SLOWEST, pause * 1.3)
                 self._wake.wait(0 if closing else pause)
                 self._wake.clear()
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file the store is now; None while there is none."""
+        try:
+            found = self._database.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _write(self, store: "Store", writer: "RunWriter") -> bool:
         """One round; True when events came, so that more may be there already.

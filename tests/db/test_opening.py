@@ -180,7 +180,7 @@ def test_a_file_that_is_no_database_is_reported_and_kept(path: Path, content: by
     with pytest.raises(db.StoreDamagedError, match="is damaged") as told:
         db.open_store(path)
     assert told.value.where == str(path)
-    assert "mft-tui runs import" in (told.value.fix or "")
+    assert "mft-tui runs rebuild" in (told.value.fix or "")
     assert path.read_bytes() == content
 
 
