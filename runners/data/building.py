@@ -12,7 +12,7 @@ from runners.data.fast_bpe import FastRecipe, disagreement, fast_encoder, fast_r
 from runners.data.formats import recognize
 from runners.data.maskbits import MaskWriter
 from runners.data.records import FORMATS, Format, Text
-from runners.data.sources import ByteRange, TaskFolder, byte_ranges, read_lines
+from runners.data.sources import ByteRange, TaskFolder, byte_ranges, read_blocks
 from runners.data.token_cache import LAYOUT, CacheMeta
 from runners.data.tokenizer import ChatTokenizer
 from runners.data.tokenizing import Tokenized, TokenizeSetup, TokenizeTask
@@ -25,7 +25,7 @@ OnProgress = Callable[[str, int, int | None, str], None]
 RANGE_BYTES = 1 << 20
 """Bytes of JSONL that a worker tokenizes at a time."""
 
-_COMPARED_BATCHES = 2
+_COMPARED_BLOCKS = 2
 _COMPARED_RECORDS = 24
 
 
@@ -105,9 +105,9 @@ def _sample_texts(task: TaskFolder, form: Format) -> Iterator[str]:
     for file in task.files[:16]:
         starts = [0, file.size // 2] if file.compression == "plain" else [0]
         for start in starts:
-            batches = read_lines(ByteRange(file, start, file.size if start else None))
-            for batch in islice(batches, _COMPARED_BATCHES):
-                for record in LineDecoder(form).decode(batch).records[:_COMPARED_RECORDS]:
+            blocks = read_blocks(ByteRange(file, start, file.size if start else None))
+            for block in islice(blocks, _COMPARED_BLOCKS):
+                for record in LineDecoder(form).decode(block).records[:_COMPARED_RECORDS]:
                     if isinstance(record, Text):
                         yield record.text
                     else:

@@ -54,11 +54,15 @@ def find_duplicates(
 
 def _repeats(hashes: npt.NDArray[np.int64], numbers: Indices) -> Repeats:
     """The repeats among ``hashes``; ``numbers`` are the records they belong to, rising."""
-    order = np.argsort(hashes, kind="stable")
-    ranked = hashes[order]
+    # Sorting values is much faster than sorting their order, and most data has no repeats.
+    ranked = np.sort(hashes)
+    if not (ranked[1:] == ranked[:-1]).any():
+        return Repeats(numbers[:0], numbers[:0])
+    order = np.argsort(hashes)
     begins = np.ones(len(ranked), bool)
     begins[1:] = ranked[1:] != ranked[:-1]
-    first = order[np.flatnonzero(begins)][np.cumsum(begins) - 1]
-    again = np.flatnonzero(~begins)
-    by_record = again[np.argsort(order[again])]
-    return Repeats(numbers[order[by_record]], numbers[first[by_record]])
+    firsts = np.minimum.reduceat(order, np.flatnonzero(begins))
+    first = np.empty_like(order)
+    first[order] = firsts[np.cumsum(begins) - 1]
+    again = np.flatnonzero(first != np.arange(len(first)))
+    return Repeats(numbers[again], numbers[first[again]])

@@ -1,7 +1,6 @@
 """Which record format a task folder is written in, found out from its first records."""
 
 from collections import Counter
-from collections.abc import Iterator
 from itertools import islice
 
 import msgspec
@@ -19,7 +18,7 @@ def recognize(task: TaskFolder) -> Format | None:
     """
     votes: Counter[str] = Counter()
     for file in task.files:
-        for line in islice(_first_lines(ByteRange(file)), _LOOK_AT):
+        for line in islice(filter(bytes.strip, read_lines(ByteRange(file))), _LOOK_AT):
             try:
                 record = msgspec.json.decode(line)
             except (ValueError, RecursionError):
@@ -31,8 +30,3 @@ def recognize(task: TaskFolder) -> Format | None:
     most = max(votes.values())
     # A record may have the keys of two formats; the one that FORMATS puts first wins the tie.
     return next(form for form in FORMATS if votes[form.name] == most)
-
-
-def _first_lines(part: ByteRange) -> Iterator[bytes]:
-    lines = next(iter(read_lines(part)), [])
-    return (line for line in lines if line.strip())

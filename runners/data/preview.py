@@ -83,8 +83,7 @@ def _nth_line(
     left = index
     for task in tasks:
         for file in task.files:
-            lines = (line for batch in read_lines(ByteRange(file)) for line in batch)
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(read_lines(ByteRange(file)), 1):
                 if not line.strip():
                     continue
                 if left == 0:

@@ -80,12 +80,66 @@ _OPENAI_ROLES: dict[str, Role] = {"system": "system", "user": "human", "assistan
 _SHAREGPT_ROLES: dict[str, Role] = {"system": "system", "human": "human", "gpt": "bot"}
 
 
+class Columns(NamedTuple):
+    """Records turned on their side: their turns one after the other.
+
+    Passing over a column takes a fraction of the time of passing over records, so what is asked of
+    every record is asked of columns. ``counts`` are the turns of each record; ``roles`` are spelled
+    as the format spells them; ``numbers`` are ``chat_round_id`` (empty where a format has none).
+    """
+
+    counts: list[int]
+    roles: list[str]
+    numbers: list[int | None]
+    contents: list[str]
+
+    def period(self) -> int:
+        """The number of turns of every record if all have the same order; else 0.
+
+        Most data has one order throughout, and lists are compared at the speed of memory.
+        """
+        counts, roles, numbers, _ = self
+        turns = counts[0] if counts else 0
+        same = (
+            counts.count(turns) == len(counts)
+            and roles == roles[:turns] * len(counts)
+            and numbers == numbers[:turns] * len(counts)
+        )
+        return turns if same else 0
+
+
 def _chat_rounds(record: ChatRounds) -> list[Turn]:
     return [Turn(r.role, r.content) for r in record.chat_rounds]
 
 
+def _chat_rounds_columns(records: Sequence[ChatRounds]) -> Columns:
+    return Columns(
+        [len(record.chat_rounds) for record in records],
+        [r.role for record in records for r in record.chat_rounds],
+        [r.chat_round_id for record in records for r in record.chat_rounds],
+        _chat_rounds_contents(records),
+    )
+
+
+def _chat_rounds_contents(records: Sequence[Any]) -> list[str]:
+    return [r.content for record in records for r in record.chat_rounds]
+
+
 def _messages(record: Messages) -> list[Turn]:
     return [Turn(_OPENAI_ROLES[m.role], m.content) for m in record.messages]
+
+
+def _messages_columns(records: Sequence[Messages]) -> Columns:
+    return Columns(
+        [len(record.messages) for record in records],
+        [m.role for record in records for m in record.messages],
+        [],
+        _messages_contents(records),
+    )
+
+
+def _messages_contents(records: Sequence[Any]) -> list[str]:
+    return [m.content for record in records for m in record.messages]
 
 
 def _conversations(record: Conversations) -> list[Turn]:
@@ -102,19 +156,27 @@ def _no_turns(_record: Text) -> list[Turn]:
     return []
 
 
+def _text_columns(records: Sequence[Text]) -> Columns:
+    texts = [record.text for record in records]
+    return Columns([1] * len(texts), ["text"] * len(texts), [], texts)
+
+
 @dataclass(frozen=True)
 class Format:
     """A record format: its name, the key that gives it away, its type, its turns.
 
-    ``turns`` of a ``text`` record is empty: it is no conversation. ``contents`` gives the texts
-    of many records at once, without the cost of naming their roles.
+    ``turns`` of a ``text`` record is empty: it is no conversation; its columns hold it as one turn.
+    ``answer`` is the role in ``columns`` that is trained. ``contents`` gives that column alone; it
+    is None where ``decoder_of_order`` cannot be used.
     """
 
     name: str
     key: str
     record: type[msgspec.Struct]
     turns: Callable[[Any], list[Turn]]
-    contents: Callable[[Sequence[Any]], list[list[str]]]
+    columns: Callable[[Sequence[Any]], Columns]
+    answer: str = "bot"
+    contents: Callable[[Sequence[Any]], list[str]] | None = None
 
     @property
     def is_text(self) -> bool:
@@ -125,9 +187,36 @@ class Format:
         """A decoder of one record of this format."""
         return msgspec.json.Decoder(self.record)
 
+    def decoder_of_order(
+        self, roles: Sequence[str], numbers: Sequence[int | None]
+    ) -> "msgspec.json.Decoder[Any]":
+        """A decoder whose type allows just this order of roles and numbers.
 
-def _of_turns(turns: Callable[[Any], list[Turn]]) -> Callable[[Sequence[Any]], list[list[str]]]:
-    return lambda records: [[turn.content for turn in turns(record)] for record in records]
+        What it makes has the fields of ``record``, and needs no look at its order any more.
+        """
+        turns: list[Any] = []
+        for i, role in enumerate(roles):
+            fields: list[Any] = [("role", Literal[role]), ("content", str)]
+            if numbers and numbers[i] is None:
+                fields.append(("chat_round_id", None, None))
+            elif numbers:
+                fields.append(("chat_round_id", Literal[numbers[i]]))
+            turns.append(msgspec.defstruct(f"Turn{i}", fields, frozen=True, gc=False))
+        fields = [(self.key, tuple[tuple(turns)])]  # type: ignore[misc]
+        return msgspec.json.Decoder(msgspec.defstruct("OfOrder", fields, frozen=True, gc=False))
+
+
+def _columns_of(turns: Callable[[Any], list[Turn]]) -> Callable[[Sequence[Any]], Columns]:
+    def columns(records: Sequence[Any]) -> Columns:
+        all_turns = [turns(record) for record in records]
+        return Columns(
+            list(map(len, all_turns)),
+            [turn.role for some in all_turns for turn in some],
+            [],
+            [turn.content for some in all_turns for turn in some],
+        )
+
+    return columns
 
 
 FORMATS: tuple[Format, ...] = (
@@ -136,24 +225,27 @@ FORMATS: tuple[Format, ...] = (
         "chat_rounds",
         ChatRounds,
         _chat_rounds,
-        lambda records: [[r.content for r in record.chat_rounds] for record in records],
+        _chat_rounds_columns,
+        contents=_chat_rounds_contents,
     ),
     Format(
         "messages",
         "messages",
         Messages,
         _messages,
-        lambda records: [[m.content for m in record.messages] for record in records],
+        _messages_columns,
+        answer="assistant",
+        contents=_messages_contents,
     ),
     Format(
         "conversations",
         "conversations",
         Conversations,
         _conversations,
-        _of_turns(_conversations),
+        _columns_of(_conversations),
     ),
-    Format("prompt_answer", "answer", PromptAnswer, _prompt_answer, _of_turns(_prompt_answer)),
-    Format("text", "text", Text, _no_turns, lambda records: [[r.text] for r in records]),
+    Format("prompt_answer", "answer", PromptAnswer, _prompt_answer, _columns_of(_prompt_answer)),
+    Format("text", "text", Text, _no_turns, _text_columns, answer="text"),
 )
 """Every format, the one that wins first when a record has the keys of several."""
 

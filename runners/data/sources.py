@@ -1,8 +1,8 @@
-"""Where training data lies: task folders, their files, and those files as batches of lines.
+"""Where training data lies: task folders, their files, and those files as blocks of lines.
 
-A folder is a task and its name is the task's name. Files are read in batches of some
-ten kilobytes, so memory stays flat whatever a file's size, and a plain file
-can be cut into byte ranges that several processes read at once.
+A folder is a task and its name is the task's name. Files are read in blocks of some
+ten kilobytes, so memory stays flat whatever a file's size, and a plain file can be cut into byte
+ranges that several processes read at once.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from runners.errors import JobFailedError, MissingInputError
 
 Compression = Literal["plain", "gz", "zst"]
 
-BATCH_BYTES = 1 << 16
+BLOCK_BYTES = 1 << 16
 """Bytes read at a time: enough to decode at full speed, few enough to stay in a core's cache."""
 
 RANGE_BYTES = 1 << 23
@@ -134,8 +134,8 @@ def byte_ranges(file: DataFile, size: int = RANGE_BYTES) -> list[ByteRange]:
     return [ByteRange(file, a, b) for a, b in zip(cuts, [*cuts[1:], file.size], strict=True)]
 
 
-def read_lines(part: ByteRange, batch_bytes: int = BATCH_BYTES) -> Iterator[list[bytes]]:
-    """Yield the range's lines, newlines kept, in batches of about ``batch_bytes``.
+def read_blocks(part: ByteRange, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield the range's lines, newlines kept, in blocks of whole lines of about ``block_bytes``.
 
     A byte order mark at the head of a file is left out. Raises ``JobFailedError`` when a
     compressed file is damaged or cut short.
@@ -149,14 +149,16 @@ def read_lines(part: ByteRange, batch_bytes: int = BATCH_BYTES) -> Iterator[list
             left = None if part.stop is None else part.stop - stream.tell()
             at_head = part.start == 0
             while left is None or left > 0:
-                lines = _some_lines(stream, batch_bytes if left is None else min(batch_bytes, left))
-                if not lines:
+                block = stream.read(block_bytes if left is None else min(block_bytes, left))
+                if not block:
                     break
+                if not block.endswith(b"\n"):
+                    block += stream.readline()
                 if left is not None:
-                    left -= sum(map(len, lines))
+                    left -= len(block)
                 if at_head:
-                    lines[0], at_head = lines[0].removeprefix(_BYTE_ORDER_MARK), False
-                yield lines
+                    block, at_head = block.removeprefix(_BYTE_ORDER_MARK), False
+                yield block
     except (zstandard.ZstdError, zlib.error, gzip.BadGzipFile, EOFError) as error:
         raise JobFailedError(
             f"the compressed file is damaged ({error})",
@@ -165,19 +167,27 @@ def read_lines(part: ByteRange, batch_bytes: int = BATCH_BYTES) -> Iterator[list
         ) from error
 
 
-def _some_lines(stream: BinaryIO, size: int) -> list[bytes]:
-    """Whole lines up to the first that reaches ``size`` bytes."""
-    # readlines goes on until its hint is exceeded, and takes a hint of 0 for none.
-    return stream.readlines(size - 1) if size > 1 else list(filter(None, [stream.readline()]))
+def lines_of(block: bytes) -> list[bytes]:
+    """The lines of a block, without their newlines."""
+    lines = block.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def read_lines(part: ByteRange) -> Iterator[bytes]:
+    """Yield the range's lines, without their newlines."""
+    for block in read_blocks(part):
+        yield from lines_of(block)
 
 
 def _opened(part: ByteRange) -> BinaryIO:
     path = part.file.path
     if part.file.compression == "gz":
-        return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), BATCH_BYTES))
+        return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), BLOCK_BYTES))
     if part.file.compression == "zst":
-        return cast(BinaryIO, io.BufferedReader(_ZstdFrames(path.open("rb")), BATCH_BYTES))
-    return path.open("rb", buffering=BATCH_BYTES)
+        return cast(BinaryIO, io.BufferedReader(_ZstdFrames(path.open("rb")), BLOCK_BYTES))
+    return path.open("rb", buffering=BLOCK_BYTES)
 
 
 class _ZstdFrames(io.RawIOBase):

@@ -128,8 +128,7 @@ def place_of_sample(cache: TokenCache, record: int) -> str:
     for file in (file for task in find_tasks([Path(path).parent]) for file in task.files):
         if file.path == Path(path):
             seen = first - 1
-            lines = (line for batch in read_lines(ByteRange(file)) for line in batch)
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(read_lines(ByteRange(file)), 1):
                 seen += bool(line.strip())
                 if seen == record:
                     return f"{path}:{number}"

@@ -12,7 +12,7 @@ from runners.data.chatml import ChatMLEncoder
 from runners.data.decoding import LineDecoder
 from runners.data.fast_bpe import FastRecipe, fast_encoder, lazy_encoder
 from runners.data.records import get_format
-from runners.data.sources import ByteRange, read_lines
+from runners.data.sources import ByteRange, read_blocks
 from runners.data.tokenizer import Markers
 from runners.errors import JobFailedError
 
@@ -78,8 +78,8 @@ def tokenize_range(task: TokenizeTask, encoder: ChatMLEncoder) -> Tokenized:
     spans: list[tuple[int, int]] = []
     lengths = array("i")
     lines = 0
-    for batch in read_lines(task.part):
-        decoded = decoder.decode(batch)
+    for block in read_blocks(task.part):
+        decoded = decoder.decode(block)
         if decoded.bad:
             first = decoded.bad[0]
             fault = first.faults[0]

@@ -140,7 +140,9 @@ def test_every_format_of_one_conversation_gives_the_same_turns(name):
     form = get_format(name)
     record = form.decoder().decode(json.dumps(SAME_CONVERSATION[name]))
     assert form.turns(record) == [Turn("system", "S"), Turn("human", "Q"), Turn("bot", "A")]
-    assert form.contents([record]) == [["S", "Q", "A"]]
+    columns = form.columns([record])
+    assert (columns.counts, columns.contents) == ([3], ["S", "Q", "A"])
+    assert columns.roles[2] == form.answer
     assert form in FORMATS
 
 

@@ -7,28 +7,32 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.data.sources import ByteRange, DataFile, byte_ranges, find_tasks, read_lines
+from runners.data.sources import ByteRange, DataFile, byte_ranges, find_tasks, read_blocks
 from runners.errors import JobFailedError, MissingInputError
 
 
-def all_lines(part, batch=64):
-    return [line for batch_ in read_lines(part, batch) for line in batch_]
+def all_lines(part, block=64):
+    blocks = list(read_blocks(part, block))
+    assert all(b.endswith(b"\n") for b in blocks[:-1])
+    return [line for b in blocks for line in b.splitlines(keepends=True)]
 
 
 @given(
-    st.lists(st.binary(max_size=30).map(lambda b: b.replace(b"\n", b"")), max_size=30),
+    st.lists(
+        st.binary(max_size=30).map(lambda b: b.replace(b"\n", b"").replace(b"\r", b"")), max_size=30
+    ),
     st.integers(1, 50),
     st.integers(1, 40),
     st.booleans(),
 )
 def test_ranges_of_a_file_hold_each_line_once_and_in_order(
-    tmp_path_factory, lines, size, batch, ends
+    tmp_path_factory, lines, size, block, ends
 ):
     path = tmp_path_factory.mktemp("ranges") / "x.jsonl"
     content = b"\n".join([b"{}", *lines]) + (b"\n" if ends else b"")
     path.write_bytes(content)
     file = DataFile(path, len(content), "plain")
-    seen = [line for part in byte_ranges(file, size) for line in all_lines(part, batch)]
+    seen = [line for part in byte_ranges(file, size) for line in all_lines(part, block)]
     assert b"".join(seen) == content
     assert all(line.endswith(b"\n") for line in seen[:-1])
 
