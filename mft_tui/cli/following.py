@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -23,6 +23,7 @@ from runners.lifecycle.events import (
     Progress,
     Score,
 )
+from runners.lifecycle.folders import RunFolder
 from runners.lifecycle.processes import Machine
 from runners.lifecycle.tail import RunTail, supervised
 
@@ -32,6 +33,7 @@ PLAIN_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
 _BAR_WIDTH = 24
 _RATE_WINDOW = 20.0
+_RATE = "_per_second"
 
 
 class Display(Protocol):
@@ -160,7 +162,11 @@ class LiveDisplay:
         line.append(self._pace.line())
         if self._metrics:
             line.append(f" · {self._metrics}", style="cyan")
-        self._live.update(line)
+        self._live.update(Group(*self.above(), line))
+
+    def above(self) -> list[RenderableType]:
+        """What stands above the line and is redrawn with it: nothing, for most kinds of run."""
+        return []
 
 
 class PlainDisplay:
@@ -222,9 +228,15 @@ class PlainDisplay:
 
 
 def shown_metrics(event: Metrics) -> str:
-    """The numbers people watch, in one short string."""
+    """The numbers people watch, in one short string: losses, else rates, else the first two.
+
+    Questions a second are the pace of the progress line already.
+    """
     numbers = event.numbers()
     wanted = [key for key in ("loss", "train_loss", "eval_loss", "valid_loss") if key in numbers]
+    rates = [key for key in numbers if key.endswith(_RATE) and not key.startswith("questions")]
+    if rates and not wanted:
+        return " · ".join(f"{numbers[key]:,.0f} {key.removesuffix(_RATE)}/s" for key in rates)
     return " ".join(f"{key} {numbers[key]:.4g}" for key in wanted or list(numbers)[:2])
 
 
@@ -241,9 +253,18 @@ def told(event: AnyEvent) -> str:
             return ""
 
 
-def display_for(console: Console, label: str) -> Display:
-    """The live display on a terminal, plain lines elsewhere."""
-    return LiveDisplay(console, label) if console.is_terminal else PlainDisplay(console, label)
+def display_for(console: Console, label: str, folder: RunFolder | None = None) -> Display:
+    """The live display on a terminal, plain lines elsewhere.
+
+    With its ``folder`` a generation shows its tasks and its last completions too.
+    """
+    if not console.is_terminal:
+        return PlainDisplay(console, label)
+    if folder is None:
+        return LiveDisplay(console, label)
+    from mft_tui.cli.answering import AnsweringDisplay
+
+    return AnsweringDisplay(console, label, folder)
 
 
 def follow(

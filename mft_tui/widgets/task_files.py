@@ -62,7 +62,7 @@ class TaskState:
 
 @dataclass(frozen=True)
 class Sighting:
-    """A completion or verdict that has just come."""
+    """A completion or verdict that has just come; ``status`` says how it ended."""
 
     task: str
     index: int
@@ -72,11 +72,12 @@ class Sighting:
 
 @dataclass
 class TaskFiles:
-    """Follows ``{prefix}_{task}_{model}.jsonl`` of each task in a folder."""
+    """Follows ``{prefix}_{task}_{model}.jsonl`` of each task in a folder's folders."""
 
     folder: Path
     prefix: str
     tasks: dict[str, TaskState] = field(default_factory=dict)
+    model: str = "*"
     recent: deque[Sighting] = field(default_factory=lambda: deque(maxlen=_SHOWN))
     _files: dict[str, GrowingJsonl] = field(default_factory=dict)
     _seen: dict[str, set[int]] = field(default_factory=dict)
@@ -96,14 +97,17 @@ class TaskFiles:
                 state.done += 1
                 state.passed += bool(row.get("passed"))
                 text = str(row.get("completion", row.get("text", row.get("detail", ""))))
-                self.recent.append(Sighting(task, index, text, str(row.get("status", ""))))
+                status = row.get("status") or row.get("stop") or row.get("finish") or ""
+                self.recent.append(Sighting(task, index, text, str(status)))
             changed = changed or bool(rows)
         return changed
 
     def _find(self) -> None:
         for task in self.tasks:
             if task not in self._files:
-                found = next(iter(self.folder.glob(f"*/{self.prefix}_{task}_*.jsonl")), None)
+                found = next(
+                    iter(self.folder.glob(f"*/{self.prefix}_{task}_{self.model}.jsonl")), None
+                )
                 if found is not None:
                     self._files[task] = GrowingJsonl(found)
                     self._seen[task] = set()
@@ -116,10 +120,12 @@ def task_totals(config: dict[str, Any], kind: str) -> dict[str, int]:
     missing or broken benchmark can cause: a screen of progress must not fail for it.
     """
     from runners.benchmarks.rows import load_questions, resolve_benchmarks
-    from runners.benchmarks.tasks import TASKS
+    from runners.benchmarks.tasks import TASKS, chosen_tasks
     from runners.errors import MftError
 
-    named = [str(task) for task in config.get("tasks") or []] or list(TASKS)
+    named: tuple[str, ...] = TASKS
+    with contextlib.suppress(MftError):
+        named = chosen_tasks([str(task) for task in config.get("tasks") or []])
     try:
         folder = resolve_benchmarks(
             Path(config["benchmarks"]) if config.get("benchmarks") else None

@@ -49,10 +49,10 @@ class Progress:
         self._ledger.refresh()
         for task, keys in self._wanted.items():
             done = sum(key in self._ledger.done for key in keys)
-            if self._told.get(task) != done:
-                self._told[task] = done
-                self._events.progress(task, done, len(keys), "questions")
+            self._told[task] = done
             if done == len(keys) and task not in self._written:
+                # What lies between is in the completions files, which whoever watches can read.
+                self._events.progress(task, done, done, "questions")
                 self._write(task)
         self._tell_rates()
 
