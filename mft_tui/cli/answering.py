@@ -15,7 +15,7 @@ from rich.text import Text
 
 from mft_tui.cli.following import LiveDisplay
 from mft_tui.widgets.task_files import Sighting, TaskFiles, TaskState, task_totals
-from runners.lifecycle.events import AnyEvent, Started
+from runners.lifecycle.events import AnyEvent, Progress
 from runners.lifecycle.folders import RunFolder
 
 _LOOK_SECONDS = 0.5
@@ -41,7 +41,8 @@ class AnsweringDisplay(LiveDisplay):
 
     def event(self, event: AnyEvent) -> None:
         """Show what the job told; see ``Display``."""
-        if isinstance(event, Started) and event.job == "generate":
+        # Progress, not the start: whoever attaches late has not seen that.
+        if self._files is None and isinstance(event, Progress) and event.stage == "generate":
             self._files = task_files(self._folder)
         super().event(event)
 

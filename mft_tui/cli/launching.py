@@ -124,7 +124,7 @@ def follow_to_end(
     with termination_as_interrupt():
         while True:
             try:
-                with display_for(console, run.id) as display:
+                with display_for(console, run.id, folder) as display:
                     follow(tail, display, show_console=console_from is not None)
                 return ended(store, run.id)
             except KeyboardInterrupt:

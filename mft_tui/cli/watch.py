@@ -72,7 +72,7 @@ def attach(
             console_from=recent(folder.console, _RECENT_BYTES),
         )
         try:
-            with display_for(console, run.id) as display:
+            with display_for(console, run.id, folder) as display:
                 follow(tail, display, show_console=True)
         except KeyboardInterrupt:
             console.print(f"No longer watching; the run goes on. To stop it: mft-tui stop {run.id}")

@@ -11,12 +11,8 @@ from typer.testing import CliRunner
 from mft_tui.cli.following import PlainDisplay, display_for
 from mft_tui.cli.main import app
 from runners.benchmarks.demo import demo_benchmarks
-from runners.lifecycle.events import Metrics, Progress, Started
+from runners.lifecycle.events import Metrics, Progress
 from runners.lifecycle.folders import RunFolder
-
-
-def started() -> Started:
-    return Started(at=1.0, seq=1, job="generate", pid=1, attempt=1)
 
 
 def progress(stage: str, done: int, at: float) -> Progress:
@@ -53,9 +49,7 @@ def test_on_a_terminal_tasks_rates_and_the_last_completions_with_their_end_are_s
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=120, height=40)
     with display_for(console, "abc", run) as display:
-        for event in (
-            started(), progress("generate", 3, 10.0), progress("generate", 8, 12.0), rates(12.0)
-        ):  # fmt: skip
+        for event in (progress("generate", 3, 10.0), progress("generate", 8, 12.0), rates(12.0)):
             display.event(event)
         display.tick()
     shown = out.getvalue()
