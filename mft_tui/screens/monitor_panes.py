@@ -219,10 +219,11 @@ def verdict_lines(seen: Sequence[Sighting]) -> tuple[Text, ...]:
 
 
 def completion_lines(seen: Sequence[Sighting]) -> tuple[Text, ...]:
-    """The beginning of each completion under its question."""
+    """The beginning of each completion under its question and what ended it."""
     lines: list[Text] = []
     for one in seen:
-        lines.append(Text(f"{one.task} {one.index}", "bold"))
+        head = Text(f"{one.task} {one.index}", "bold")
+        lines.append(head.append(f"  {one.status}", "not bold dim"))
         text = one.text.removesuffix("<|im_end|>").strip("\n").expandtabs(4)
         lines += [Text(f"  {line}") for line in text.splitlines()[:4]]
     return tuple(lines)
