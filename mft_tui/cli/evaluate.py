@@ -1,9 +1,11 @@
 """``mft-tui evaluate``: score a folder of generations."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from mft_tui.cli.output import console, data, print_json
 
 
 def evaluate(
@@ -46,14 +48,15 @@ def evaluate(
 ) -> None:
     """Run the generations of a model in a sandbox and report pass@1 of each task.
 
-    Verdicts are written as they come; a stopped evaluation is resumed where it was.
+    Beside each score stand its 95% confidence interval and the ceiling: what the benchmark's own
+    solutions score. Verdicts are written as they come; a stopped evaluation goes on where it was.
 
     \b
     Examples:
       mft-tui evaluate out/generations_my-model
       mft-tui evaluate out/generations_my-model --tasks mbpp,humanevalsynthesize-rust --json
     """
-    from mft_tui.cli.launching import run_job_command
+    from mft_tui.cli.launching import launch_and_follow
     from runners.config.resolve import resolve
 
     flags: dict[str, object] = {
@@ -71,12 +74,44 @@ def evaluate(
     }
     given = {key: value for key, value in flags.items() if value is not None}
     resolved = resolve("evaluate", flags=given)
-    code = run_job_command(
+    for notice in resolved.notices:
+        console.print(f"note: {notice}", markup=False)
+    outcome = launch_and_follow(
         resolved.config,
         name=name,
         parent=parent,
         detach=detach,
-        json=json,
-        origins=resolved.origins,
+        origins={key: str(origin) for key, origin in resolved.origins.items()},
     )
-    raise typer.Exit(code)
+    if json:
+        print_json(outcome.to_json())
+    elif outcome.detached:
+        print(outcome.run_id)
+    elif outcome.summary:
+        show(outcome.summary)
+    raise typer.Exit(outcome.exit_code)
+
+
+def show(summary: dict[str, Any]) -> None:
+    """The scores for people, on stdout."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("task")
+    for column in ("passed", "pass@1", "95% interval", "ceiling"):
+        table.add_column(column, justify="right")
+    for task, score in summary["tasks"].items():
+        low, high = score["confidence_95"]
+        most = score["ceiling"]
+        table.add_row(
+            task,
+            f"{score['passed']}/{score['total']}",
+            f"{score['pass@1']:.3f}",
+            f"{low:.3f}–{high:.3f}",
+            "–" if most is None else f"{most:.3f}",
+        )
+    if summary["average"] is not None:
+        table.add_section()
+        table.add_row("average", "", f"{summary['average']:.3f}", "", "")
+    data.print(table)

@@ -14,6 +14,7 @@ from runners.benchmarks.rows import resolve_benchmarks
 from runners.benchmarks.tasks import TASKS
 from runners.config.evaluate import EvaluateConfig
 from runners.errors import JobFailedError, MissingInputError
+from runners.evaluate.ceiling import ceiling, official
 from runners.evaluate.items import Item, TaskItems, load_items, model_name, tasks_present
 from runners.evaluate.judge import Judge
 from runners.evaluate.languages import get_language
@@ -40,7 +41,8 @@ class _Tally:
     task: TaskItems
     file: VerdictFile
     verdicts: dict[tuple[int, int], Verdict]
-    seconds: float = 0.0
+    seconds: float
+    ceiling: float | None
 
     @property
     def name(self) -> str:
@@ -81,7 +83,7 @@ def evaluate(job: Job[EvaluateConfig]) -> Mapping[str, object]:
     toolchains = _toolchains(job, tasks)
     tasks = [task for task in tasks if task.task.language in toolchains]
     parts, batches = _parts(new_sandbox(), toolchains, _limits(config), fast=config.way == "fast")
-    tallies = [_open(folder, task, model, resumed=job.attempt > 1) for task in tasks]
+    tallies = [_open(folder, task, benchmarks, model, resumed=job.attempt > 1) for task in tasks]
 
     def new_judge() -> Judge:
         return Judge(
@@ -159,8 +161,9 @@ def _parts(
     return parts, batches
 
 
-def _open(folder: Path, task: TaskItems, model: str, *, resumed: bool) -> _Tally:
-    path = folder / f"verdicts_{task.task.name}_{model}.jsonl"
+def _open(folder: Path, task: TaskItems, benchmarks: Path, model: str, *, resumed: bool) -> _Tally:
+    name = task.task.name
+    path = folder / f"verdicts_{name}_{model}.jsonl"
     kept: dict[tuple[int, int], Verdict] = {}
     if resumed:
         digests = {item.key: item.digest for item in task.items}
@@ -171,7 +174,10 @@ def _open(folder: Path, task: TaskItems, model: str, *, resumed: bool) -> _Tally
     else:
         path.unlink(missing_ok=True)
     seconds = sum(verdict.seconds for verdict in kept.values())
-    return _Tally(task, VerdictFile(path), kept, seconds)
+    most = None
+    if official(benchmarks, name):
+        most = ceiling(name, (item.question.index for item in task.items))
+    return _Tally(task, VerdictFile(path), kept, seconds, most)
 
 
 def _judge(
@@ -252,6 +258,7 @@ def _finish(job: Job[EvaluateConfig], tally: _Tally, toolchains: dict[str, Toolc
             "passed": sum(verdict.passed for verdict in verdicts),
             "statuses": dict(sorted(Counter(verdict.status for verdict in verdicts).items())),
             "confidence_95": {f"pass@{s.k}": [s.low, s.high] for s in scores},
+            "ceiling": tally.ceiling,
             "toolchain": toolchains[tally.task.task.language].version,
             "sandbox": config.sandbox,
             "way": config.way,
@@ -266,19 +273,24 @@ def _finish(job: Job[EvaluateConfig], tally: _Tally, toolchains: dict[str, Toolc
 
 
 def _summary(model: str, tallies: list[_Tally], seconds: float) -> dict[str, object]:
-    tasks: dict[str, dict[str, float | int]] = {}
+    tasks: dict[str, dict[str, object]] = {}
+    values = []
     for tally in tallies:
         if tally.left:
             continue
         counts = tally.counts()
+        first = score(counts, 1)
+        values.append(first.value)
         tasks[tally.name] = {
-            "pass@1": score(counts, 1).value,
+            "pass@1": first.value,
+            "confidence_95": [first.low, first.high],
+            "ceiling": tally.ceiling,
             "passed": sum(passed for _, passed in counts),
             "total": sum(samples for samples, _ in counts),
             "seconds": round(tally.seconds, 3),
         }
     complete = set(tasks) == set(TASKS)
-    average = sum(float(t["pass@1"]) for t in tasks.values()) / len(TASKS) if complete else None
+    average = sum(values) / len(TASKS) if complete else None
     return {
         "model_name": model,
         "tasks": tasks,

@@ -76,7 +76,7 @@ class BwrapSandbox:
         if cage is not None:
             cage.prepare(limits)
         with contextlib.ExitStack() as open_files:
-            argv, fds = self._command(program, limits, cage, open_files)
+            argv, fds, status = self._command(program, limits, cage, open_files)
             stdin = memory_file(program.stdin)
             open_files.callback(os.close, stdin)
             outcome = run_process(
@@ -91,7 +91,7 @@ class BwrapSandbox:
                 watch=tree_usage if cage is None else lambda _: _usage(cage),
                 end=_end if cage is None else lambda process: _end(process, cage),
             )
-        _raise_if_not_made(outcome)
+            _raise_if_not_made(outcome, started=b'"exit-code"' in os.pread(status, 4096, 0))
         return _judged_by(cage, outcome) if cage is not None else outcome
 
     def serve(self, program: Program, limits: Limits) -> Server:
@@ -100,7 +100,7 @@ class BwrapSandbox:
         if cage is not None:
             cage.prepare(limits)
         with contextlib.ExitStack() as open_files:
-            argv, fds = self._command(program, limits, cage, open_files)
+            argv, fds, _ = self._command(program, limits, cage, open_files)
             return PipeServer(
                 argv, fds, halt=self._halt, after=cage.close if cage is not None else None
             )
@@ -117,7 +117,11 @@ class BwrapSandbox:
         limits: Limits,
         cage: Cage | None,
         open_files: contextlib.ExitStack,
-    ) -> tuple[list[str], list[int]]:
+    ) -> tuple[list[str], list[int], int]:
+        """The command line, the descriptors it needs, and the one that bubblewrap reports on.
+
+        Its words on standard error could just as well be the program's.
+        """
         fds: list[int] = []
 
         def hold(content: bytes) -> str:
@@ -126,11 +130,13 @@ class BwrapSandbox:
             fds.append(fd)
             return str(fd)
 
+        status = hold(b"")
+
         cpu = max(1, round(limits.cpu_seconds))
         argv = ["/bin/sh", "-c", _DOORWAY, "sh"]
         argv += [str(cpu), str(limits.disk_bytes // 512), str(limits.open_files)]
         argv += [str(folder) for folder in (cage.folders if cage else ())]
-        argv += ["--", self._executable]
+        argv += ["--", self._executable, "--json-status-fd", status]
         argv += isolation(nested=program.nested)
         argv += _root(program, limits.disk_bytes)
         # Where we are root, the sandbox's user is root to the kernel too: /proc/sys and sysrq
@@ -144,7 +150,7 @@ class BwrapSandbox:
         if self._filter is not None and not program.nested:
             argv += ["--seccomp", hold(self._filter)]
         argv += ["--chdir", WORK, "--", *_stage(program)]
-        return argv, fds
+        return argv, fds, int(status)
 
 
 def isolation(*, nested: bool) -> list[str]:
@@ -201,11 +207,10 @@ def _usage(cage: Cage) -> Usage | None:
     return None if cpu is None else Usage(0, 0, cpu)
 
 
-def _raise_if_not_made(outcome: Outcome) -> None:
-    if outcome.exit_code in {1, 125} and outcome.stderr.startswith((b"bwrap: ", b"sh: ")):
+def _raise_if_not_made(outcome: Outcome, *, started: bool) -> None:
+    not_there = outcome.stderr.startswith(b"bwrap: execvp")
+    if outcome.exit_code in {1, 125} and not started and not not_there:
         message = outcome.stderr.decode(errors="replace").strip()
-        if b"execvp" in outcome.stderr:
-            return
         raise SandboxError(
             f"the sandbox could not be made: {message}",
             fix="Run mft-tui doctor: it says what this machine lacks and how to enable it.",

@@ -126,6 +126,16 @@ def test_a_link_in_place_of_a_collected_file_shows_only_the_inside(box: BwrapSan
     assert outcome.stdout == b""
 
 
+@pytest.mark.parametrize("words", ["bwrap: no permissions", "sh: 1: Cannot fork"])
+@pytest.mark.parametrize("status", [1, 125])
+def test_a_program_that_speaks_like_the_sandbox_is_still_the_program(
+    box: BwrapSandbox, words: str, status: int
+) -> None:
+    outcome = box.run(Program(argv=["/bin/sh", "-c", f"echo '{words}' >&2; exit {status}"]), LIMITS)
+
+    assert (outcome.exit_code, outcome.stderr) == (status, f"{words}\n".encode())
+
+
 def test_output_is_counted_whole_and_kept_in_part(box: BwrapSandbox) -> None:
     outcome = box.run(python("print('x' * 100_000)"), LIMITS)
 
