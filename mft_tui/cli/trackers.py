@@ -17,11 +17,22 @@ _FAILED = frozenset({"failed", "crashed"})
 
 
 def to_mlflow(store: "Store", run: "RunRecord", output: Path) -> None:
-    """Write a run into the MLflow tracking folder ``output``; experiments are named by job."""
+    """Write a run into ``mlflow.db`` in the folder ``output``; experiments are named by job.
+
+    A run that is there from an earlier export is replaced. To look at it:
+    ``mlflow ui --backend-store-uri sqlite:///OUTPUT/mlflow.db``.
+    """
     mlflow = _library("mlflow")
-    client = mlflow.MlflowClient(tracking_uri=output.absolute().as_uri())
+    output = output.absolute()
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{output / 'mlflow.db'}")
     found = client.get_experiment_by_name(run.kind)
-    experiment = found.experiment_id if found else client.create_experiment(run.kind)
+    experiment = (
+        found.experiment_id
+        if found
+        else client.create_experiment(run.kind, (output / "artifacts" / run.kind).as_uri())
+    )
+    for before in client.search_runs([experiment], f"tags.mft_run_id = '{run.id}'"):
+        client.delete_run(before.info.run_id)
     theirs = client.create_run(
         experiment,
         start_time=_milliseconds(run.started_at or run.created_at),
