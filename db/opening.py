@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from db import schema
 from db.engine import Database, read_only_error
-from db.errors import StoreError, StoreMissingError
+from db.errors import StoreError, StoreFullError, StoreMissingError
 from db.filesystem import file_system_of, is_network
 from db.store import Store
 
@@ -88,15 +88,13 @@ def _open_read_only(path: Path, *, shared_memory: bool, warnings: list[str]) -> 
             where=str(path),
             fix="Start a run, or set MFT_HOME to the folder that has one.",
         )
-    database = Database(
-        path, read_only=True, immutable=_is_still(path), shared_memory=shared_memory
-    )
     try:
-        with database.translating(), database.reading() as connection:
-            version = _version(connection, path)
-    except BaseException:
-        database.close()
-        raise
+        database, version = _opened(path, shared_memory=shared_memory, immutable=_is_still(path))
+    except StoreFullError:
+        if not _has_no_log(path):
+            raise
+        # No room for the shared-memory file, and nobody else has one.
+        database, version = _opened(path, shared_memory=shared_memory, immutable=True)
     if version != schema.HEAD:
         database.close()
         raise StoreError(
@@ -107,13 +105,28 @@ def _open_read_only(path: Path, *, shared_memory: bool, warnings: list[str]) -> 
     return Store(database, warnings=tuple(warnings))
 
 
+def _opened(path: Path, *, shared_memory: bool, immutable: bool) -> tuple[Database, str | None]:
+    database = Database(path, read_only=True, immutable=immutable, shared_memory=shared_memory)
+    try:
+        with database.translating(), database.reading() as connection:
+            return database, _version(connection, path)
+    except BaseException:
+        database.close()
+        raise
+
+
 def _is_still(path: Path) -> bool:
     """Whether nobody can change the file while it is read.
 
     A WAL store needs its shared-memory file even to be read; where nobody can make one, and nobody
     left a log, SQLite must be told that it can do without.
     """
-    return not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
+    return not os.access(path.parent, os.W_OK) and _has_no_log(path)
+
+
+def _has_no_log(path: Path) -> bool:
+    log = path.with_name(path.name + "-wal")
+    return not log.exists() or log.stat().st_size == 0
 
 
 def _make_folder(folder: Path) -> None:
