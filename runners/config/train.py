@@ -55,7 +55,6 @@ class TrainConfig(JobConfig):
     aliases: ClassVar[dict[str, str]] = {
         "evalation_steps": "evaluation_steps",
         "checkpoint_activations": "gradient_checkpointing",
-        "preprocessing_num_workers": "num_workers",
     }
     obsolete: ClassVar[dict[str, str]] = {
         "load_raw_dataset": "chose raw JSONL over a pre-tokenized format; JSONL is always read",
@@ -71,6 +70,7 @@ class TrainConfig(JobConfig):
         "use_xformers": "chose xformers attention; use attention instead",
         "trust_remote_code": "ran code from the model folder; no model needs it here",
         "world_size": "told the number of ranks; it is num_processes now, or found out",
+        "preprocessing_num_workers": "set the processes that tokenize; now set by num_workers",
     }
 
     # Data

@@ -62,7 +62,7 @@ REFERENCE_FILE = {
     "world_size": 8,
     "checkpoint_activations": True,
     "num_workers": 2,
-    "preprocessing_num_workers": 2,
+    "preprocessing_num_workers": 4,
 }
 
 REQUIRED = {"data_paths": ["a"], "pretrained_model_path": "m"}
