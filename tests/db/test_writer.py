@@ -143,3 +143,14 @@ def test_a_failed_commit_keeps_what_was_gathered(store: db.Store, new_run) -> No
 def test_a_writer_of_an_unknown_run_is_an_error(store: db.Store) -> None:
     with pytest.raises(db.RunNotFoundError):
         store.writer("nobody")
+
+
+def test_steps_without_a_value_hold_up_nothing(store: db.Store, new_run) -> None:
+    run = new_run()
+    writer = store.writer(run.id)
+    writer.metrics(1, {}, at=1.0)
+    assert writer.commit(events_offset=10, events_seq=1)
+    writer.metrics(2, {}, at=2.0)
+    writer.metrics(3, {"loss": 1.0}, at=3.0)
+    assert writer.commit(events_offset=20, events_seq=2)
+    assert [point.step for point in store.series(run.id, "loss").points] == [3]
