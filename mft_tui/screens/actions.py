@@ -6,7 +6,7 @@ holds up reading), and it says what came of it. Nothing here knows a particular 
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from db.errors import StoreError
 from db.records import LIVE_STATUSES, RunRecord, RunRow
@@ -75,16 +75,6 @@ async def resume_run(app: "MftApp", run: RunRecord) -> None:
         app.runs_changed.publish(None)
 
 
-async def replay_run(app: "MftApp", run: RunRecord) -> None:
-    """Show what a replay would do, then run ``mft-tui --replay`` on its own."""
-    from mft_tui.screens.ask import Confirm
-
-    question = f"Replay {run.name or run.id}?"
-    detail = f"mft-tui --replay {run.id}   refuses when inputs have changed"
-    if await app.push_screen_wait(Confirm(question, detail)):
-        await start_command(app, ["--replay", run.id])
-
-
 async def start_command(app: "MftApp", arguments: Sequence[str]) -> None:
     """Start one of our own commands detached, its words in a log of the state folder."""
     import asyncio
@@ -110,12 +100,10 @@ async def start_command(app: "MftApp", arguments: Sequence[str]) -> None:
     app.notify(f"Started: mft-tui {' '.join(arguments)}", timeout=4)
     while (code := process.poll()) is None:
         await asyncio.sleep(0.5)
-    if code != 0:
-        text = await app.lanes["files"].call(log.read_text, "utf-8", "replace")
-        words = "\n".join(text.strip().splitlines()[-4:])
-        app.notify(
-            words or f"exit {code}", title=f"mft-tui {arguments[0]}", severity="error", timeout=15
-        )
+    text = await app.lanes["files"].call(log.read_text, "utf-8", "replace")
+    words = "\n".join(text.strip().splitlines()[-4:]) or f"exit {code}"
+    severity: Literal["information", "error"] = "error" if code else "information"
+    app.notify(words, title=f"mft-tui {arguments[0]}: exit {code}", severity=severity, timeout=15)
     app.runs_changed.publish(None)
 
 

@@ -1,5 +1,6 @@
 """Home: the past runs, and everything that can be done with one."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.markup import escape
@@ -11,7 +12,7 @@ from textual.containers import Container
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from db.records import LIVE_STATUSES, RunQuery, RunRow
+from db.records import LIVE_STATUSES, RunQuery, RunRecord, RunRow
 from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.run_columns import COLUMNS
 from mft_tui.widgets.run_table import RunTable
@@ -144,7 +145,7 @@ class HomeScreen(Screen[None]):
 
     @on(RunTable.Moved)
     def _about(self, event: RunTable.Moved) -> None:
-        line = Text()
+        line = Text(no_wrap=True, overflow="ellipsis")
         if event.row is not None:
             run = event.row.run
             line.append(f"{run.id}  ", "bold")
@@ -157,9 +158,14 @@ class HomeScreen(Screen[None]):
                 parts.append(f"from {run.parent_id}")
             if run.replay_of:
                 parts.append(f"replay of {run.replay_of}")
-            line.append(" · ".join(part for part in parts if part) or run.folder)
+            line.append(" · ".join(part for part in parts if part) or self._place_of(run))
             line.append(f"\n$ mft-tui runs show {run.id}", "dim")
         self.query_one("#about", Static).update(line)
+
+    def _place_of(self, run: RunRecord) -> str:
+        """The run's folder, short when it lies where runs lie."""
+        folder, root = Path(run.folder), self._app.state.root.absolute()
+        return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
 
     # Filter, order, columns
 
@@ -288,7 +294,7 @@ class HomeScreen(Screen[None]):
 
     @work(group="act")
     async def action_replay(self) -> None:
-        from mft_tui.screens.actions import replay_run
+        from mft_tui.screens.replaying import replay_run
 
         if (row := self._chosen()) is not None:
             await replay_run(self._app, row.run)

@@ -253,8 +253,8 @@ class MonitorScreen(Screen[None]):
         run, latest = self.run, self._latest
         validation = await self._app.tracker.ask(lambda store: read_validation(store, run, latest))
         facts = run_facts(run, latest, validation, self._needs, self._app.clock())
-        self.query_one("#facts", Facts).show(facts)
-        self.query_one("#top", Facts).show(facts[:6])
+        for panel in self.query(Facts):  # none when the app was left while this was read
+            panel.show(facts[:6] if panel.id == "top" else facts)
 
     @work(group="estimate", exclusive=True)
     async def _estimate(self, run: RunRecord) -> None:

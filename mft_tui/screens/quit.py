@@ -22,10 +22,9 @@ class QuitScreen(ModalScreen[str | None]):
     QuitScreen OptionList { height: auto; background: $panel; margin-top: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("d", "answer('detach')", "Detach", id="quit.detach"),
+        Binding("d,q", "answer('detach')", "Detach", id="quit.detach"),
         Binding("s", "answer('stop')", "Stop", id="quit.stop"),
         Binding("escape", "answer('stay')", "Stay", id="quit.stay"),
-        Binding("q", "answer('detach')", show=False),
     ]
 
     def __init__(self, names: list[str]) -> None:

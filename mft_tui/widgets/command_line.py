@@ -2,11 +2,9 @@
 
 import shlex
 from collections.abc import Sequence
-from typing import ClassVar
 
 from rich.text import Text
 from textual.app import RenderResult
-from textual.binding import Binding, BindingType
 from textual.reactive import reactive
 from textual.widget import Widget
 
@@ -22,8 +20,6 @@ class CommandLine(Widget):
     DEFAULT_CSS = """
     CommandLine { height: 1; padding: 0 1; color: $text-muted; background: $surface; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "copy", "Copy")]
-
     argv: reactive[tuple[str, ...]] = reactive(())
 
     def render(self) -> RenderResult:

@@ -51,7 +51,9 @@ class GpuTable(Widget):
     def render(self) -> RenderResult:
         if not self._gpus:
             return Text(self._empty, "dim")
-        return Text("\n").join(line for gpu in self._gpus for line in self._lines(gpu))
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(
+            line for gpu in self._gpus for line in self._lines(gpu)
+        )
 
     def _lines(self, gpu: "Gpu") -> list[Text]:
         sample = self._samples.get(gpu.index)
@@ -72,7 +74,7 @@ class GpuTable(Widget):
             share = memory.used / memory.total
             tone = "error" if share > 0.95 else "warning" if share > 0.85 else "primary"
             line.append(bar(share, 8 if narrow else 16), self._tone(tone))
-            line.append(f" {memory.used / 2**30:5.1f} of {size(memory.total)}")
+            line.append(f" {memory.used / 2**30:5.1f} of {memory.total / 2**30:.0f} GiB")
         else:
             line.append("memory not told", "dim")
         load = sample.utilisation if sample else gpu.utilisation
@@ -80,7 +82,8 @@ class GpuTable(Widget):
         power = sample.power if sample else gpu.power
         line.append(f"  {load:3d}%" if load is not None else "")
         line.append(f"  {heat}°C" if heat is not None else "", "dim")
-        line.append(f"  {power:.0f} W" if power is not None else "", "dim")
+        if not narrow:
+            line.append(f"  {power:.0f} W" if power is not None else "", "dim")
         if not narrow and gpu.bf16 is not None:
             line.append("  bf16" if gpu.bf16 else "  no bf16", "dim")
         lines = [line]

@@ -193,7 +193,8 @@ class MetricChart(PlotextPlot, can_focus=True):
         plot.clear_figure()
         plot.theme("clear")
         heights: list[float] = []
-        for index, line in enumerate(lines):
+        # The last one drawn lies on top: that is to be the first, which stands for all the others.
+        for index, line in reversed(list(enumerate(lines))):
             part = within(Curve(line.name, line.steps, smoothed(line.values, self.weight)), window)
             steps, values = list(part.steps), list(part.values)
             if self.log_axis:

@@ -6,6 +6,7 @@ lane; knows no widget.
 """
 
 import contextlib
+import os
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +20,22 @@ _SHOWN = 20
 
 @dataclass
 class GrowingJsonl:
-    """The whole lines of a file that is appended to, each given once."""
+    """The whole lines of a file that is appended to, each given once.
+
+    A file that was put in the place of the old one (an evaluation sorts its verdicts at the end)
+    is read from its beginning: its lines are given again.
+    """
 
     path: Path
     offset: int = 0
+    inode: int = 0
 
     def new_rows(self) -> list[dict[str, Any]]:
         """Rows since the last look (of at most 8 MiB); lines that are no object are skipped."""
         try:
             with self.path.open("rb") as file:
+                if (inode := os.fstat(file.fileno()).st_ino) != self.inode:
+                    self.inode, self.offset = inode, 0
                 file.seek(self.offset)
                 data = file.read(_READ)
         except FileNotFoundError:

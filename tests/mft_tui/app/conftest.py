@@ -1,4 +1,4 @@
-"""A store as a test fills it, and the app on it with a clock that stands still."""
+"""A store as a test fills it, data and a model to train on, and the app with a still clock."""
 
 import json
 import math
@@ -124,3 +124,56 @@ def make_app(state: StateFolder) -> Callable[[], MftApp]:
         return MftApp(state, clock=lambda: NOW, pulse=0.2)
 
     return make
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two task folders; one of them with a broken line."""
+    return write_data(tmp_path / "data")
+
+
+def write_data(folder: Path) -> Path:
+    """The folders "python" and "java"; the second line of java's file is broken."""
+    for name in ("python", "java"):
+        (folder / name).mkdir(parents=True)
+        record = {"chat_rounds": [
+            {"role": "human", "content": "add", "chat_round_id": 0},
+            {"role": "bot", "content": "def add(a, b): return a + b", "chat_round_id": 1},
+        ]}  # fmt: skip
+        lines = [json.dumps(record)] * 3
+        if name == "java":
+            lines[1] = '{"chat_rounds": ['
+        (folder / name / "a.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A checkpoint folder of a tiny Qwen2 with a tokenizer of its own, and no weights."""
+    return write_model(tmp_path / "model")
+
+
+def write_model(folder: Path) -> Path:
+    """What is read of a checkpoint before it is trained: config, tokenizer, names of weights."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["def add(a, b): return a + b"], trainer)
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps({
+        "model_type": "qwen2", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 400,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 128,
+        "max_position_embeddings": 4096, "tie_word_embeddings": True,
+    }))  # fmt: skip
+    (folder / "model.safetensors").touch()
+    return folder

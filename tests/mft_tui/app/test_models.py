@@ -195,3 +195,17 @@ def test_ticks_of_a_log_axis_are_powers_of_ten_or_halves_and_fifths_of_them() ->
     assert log_ticks(0.1, 100, 4) == pytest.approx([0.1, 1.0, 10.0, 100.0])
     assert log_ticks(1, 10, 5) == pytest.approx([1, 2, 5, 10])
     assert log_ticks(-1, 10, 5) == [-1]
+
+
+def test_verdicts_that_are_put_in_order_at_the_end_are_all_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "metrics_m"
+    folder.mkdir()
+    path = folder / "verdicts_mbpp_m.jsonl"
+    files = TaskFiles(tmp_path, "verdicts", {"mbpp": TaskState("mbpp", 2)})
+    path.write_text('{"index": 1, "passed": true, "status": "passed"}\n')
+    files.look()
+    ordered = tmp_path / "ordered"
+    ordered.write_text('{"index": 0, "passed": false, "status": "wrong"}\n' + path.read_text())
+    ordered.replace(path)
+    files.look()
+    assert (files.tasks["mbpp"].done, files.tasks["mbpp"].passed) == (2, 1)

@@ -5,10 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pexpect
+import psutil
 import pytest
 
 from db import open_store
@@ -18,6 +19,7 @@ from tests.mft_tui.app.conftest import add_run, run_id
 pytestmark = pytest.mark.slow
 
 _LEFT_SCREEN = b"\x1b[?1049l"
+_ENTERED_SCREEN = b"\x1b[?1049h"
 _CURSOR_SHOWN = b"\x1b[?25h"
 
 
@@ -67,12 +69,15 @@ def test_a_closed_terminal_ends_the_app_and_not_the_job(
     state: StateFolder, job: "subprocess.Popen[bytes]"
 ) -> None:
     child = _start(state)
+    below = psutil.Process(child.pid).children(recursive=True)
     began = time.monotonic()
     os.close(child.child_fd)  # the kernel hangs up on whoever holds the other end
     child.closed = True
     while _alive(child.pid):
         assert time.monotonic() - began < 15
         time.sleep(0.05)
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert alive == []
     assert job.poll() is None
 
 
@@ -84,22 +89,52 @@ def _alive(pid: int) -> bool:
     return done == 0
 
 
-def test_kill_9_touches_no_job(state: StateFolder, job: "subprocess.Popen[bytes]") -> None:
+def test_kill_9_touches_no_job_and_leaves_no_process(
+    state: StateFolder, job: "subprocess.Popen[bytes]"
+) -> None:
     child = _start(state)
+    below = psutil.Process(child.pid).children(recursive=True)
     child.kill(signal.SIGKILL)
     _ends(child)
     assert job.poll() is None
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert alive == []
+    _opens_again(state)
 
 
-def test_it_is_suspended_and_comes_back(state: StateFolder, job: "subprocess.Popen[bytes]") -> None:
+def _opens_again(state: StateFolder) -> None:
+    """What was killed left nothing that keeps the next one from starting."""
+    again = _start(state)
+    again.kill(signal.SIGTERM)
+    _ends(again)
+
+
+@pytest.mark.parametrize("how", ["key", "signal"])
+def test_it_is_suspended_and_comes_back(
+    state: StateFolder, job: "subprocess.Popen[bytes]", how: str
+) -> None:
     child = _start(state)
-    child.send(b"\x1a")
-    child.expect(_LEFT_SCREEN.replace(b"[", rb"\[").replace(b"?", rb"\?"))
+    if how == "key":
+        child.send(b"\x1a")
+    else:
+        child.kill(signal.SIGTSTP)
+    child.expect_exact(_LEFT_SCREEN)
+    _until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
     child.kill(signal.SIGCONT)
+    child.expect_exact(_ENTERED_SCREEN)
     child.expect(b"run 1")
+    child.send(b"?")
+    child.expect(b"home.open")  # it listens to keys again
     child.kill(signal.SIGTERM)
-    _ends(child)
+    assert _LEFT_SCREEN in _ends(child)
     assert job.poll() is None
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_it_may_be_resized_while_its_log_floods(
@@ -108,6 +143,7 @@ def test_it_may_be_resized_while_its_log_floods(
     child = _start(state)
     child.send(b"\r")
     child.expect(b"log|loss")
+    child.send(b"2")
     console = state.run(run_id(1)).console
     end = time.monotonic() + 3
     with console.open("ab") as file:
@@ -116,10 +152,14 @@ def test_it_may_be_resized_while_its_log_floods(
             file.write(b"flooding line\n" * 2000)
             file.flush()
             turn += 1
-            child.setwinsize(20 + turn % 30, 60 + turn % 90)
+            child.setwinsize(15 + turn % 35, 50 + turn % 100)
             child.read_nonblocking(1 << 16, timeout=5)
+        file.write(b"the flood is over\n")
+    child.setwinsize(24, 80)
+    child.expect(b"the flood is over")
     child.kill(signal.SIGTERM)
     assert _LEFT_SCREEN in _ends(child)
+    assert job.poll() is None
 
 
 def test_without_a_terminal_it_says_so_and_exits_2(mft_home: Path) -> None:

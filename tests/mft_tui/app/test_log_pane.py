@@ -1,0 +1,79 @@
+"""The log pane, on files that grow."""
+
+from mft_tui.widgets.log_pane import LogPane
+from mft_tui.widgets.log_view import LogView
+from runners.lifecycle.folders import StateFolder
+from tests.mft_tui.app.conftest import run_id
+from tests.mft_tui.app.driving import SMALL, Make, open_log
+from tests.mft_tui.app.waiting import until
+
+
+def _shown(view: LogView) -> str:
+    return "\n".join(view.render_line(y).text.rstrip() for y in range(view.size.height))
+
+
+async def test_the_log_follows_its_file(filled: StateFolder, make_app: Make) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        view = await open_log(app, pilot)
+        await until(pilot, lambda: "line 199" in _shown(view))
+        with filled.run(run_id(1)).console.open("a") as file:
+            file.write("new\r" * 5 + "\x1b[31mnewest\x1b[0m\n")
+        await until(pilot, lambda: "newest" in _shown(view))
+
+
+async def test_scrolling_lets_go_and_end_comes_back_with_the_lines_counted(
+    filled: StateFolder, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        view = await open_log(app, pilot)
+        await pilot.press("pageup")
+        assert not view.following
+        with filled.run(run_id(1)).console.open("a") as file:
+            file.write("more\n" * 1204)
+        await until(pilot, lambda: view.new_lines == 1204)
+        pane = app.screen.query_one(LogPane)
+        assert str(pane.border_subtitle).startswith("+1,204 lines")
+        await pilot.press("end")
+        assert view.following
+        await until(pilot, lambda: "more" in _shown(view))
+        await pilot.press("home")
+        await until(pilot, lambda: "line 0" in _shown(view))
+
+
+async def test_a_filter_leaves_the_lines_that_match(filled: StateFolder, make_app: Make) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        view = await open_log(app, pilot)
+        await pilot.press("ampersand", *"/7$/", "enter")
+        await until(pilot, lambda: view.row_count == 20)
+        assert "line 187" in _shown(view)
+        assert "line 188" not in _shown(view)
+        await pilot.press("ampersand", *["backspace"] * 4, "enter")
+        await until(pilot, lambda: view.row_count == 200)
+
+
+async def test_marked_lines_are_copied_without_their_colours(
+    filled: StateFolder, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        view = await open_log(app, pilot)
+        with filled.run(run_id(1)).console.open("a") as file:
+            file.write("\x1b[31mred\x1b[0m\n")
+        await until(pilot, lambda: "red" in _shown(view))
+        await pilot.press("up", "down", "v", "up", "y")
+        await until(pilot, lambda: app.clipboard == "line 199\nred")
+
+
+async def test_long_lines_are_wrapped_on_demand(filled: StateFolder, make_app: Make) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        view = await open_log(app, pilot)
+        with filled.run(run_id(1)).console.open("a") as file:
+            file.write("start " + "x" * 200 + " finish\n")
+        await until(pilot, lambda: "start" in _shown(view))
+        assert "finish" not in _shown(view)
+        await pilot.press("w")
+        await until(pilot, lambda: "finish" in _shown(view))

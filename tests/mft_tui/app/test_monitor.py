@@ -1,0 +1,146 @@
+"""The monitor: what it shows of a run, and of several."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from db import open_store
+from mft_tui.app import MftApp
+from mft_tui.screens import monitor
+from mft_tui.screens.home import HomeScreen
+from mft_tui.screens.monitor import MonitorScreen
+from mft_tui.widgets.facts import Facts
+from mft_tui.widgets.gpu_table import GpuTable
+from mft_tui.widgets.log_pane import LogPane
+from mft_tui.widgets.log_view import LogView
+from mft_tui.widgets.metric_chart import MetricChart
+from runners.hardware.probe import detect
+from runners.hardware.sampler import GpuSampler
+from runners.lifecycle.folders import StateFolder
+from runners.lifecycle.processes import Machine
+from tests.mft_tui.app.conftest import NOW, add_run, run_id
+from tests.mft_tui.app.driving import ROOMY, SMALL, Make, open_monitor
+from tests.mft_tui.app.waiting import until
+from tests.runners.hardware.fake_nvml import FakeGpu, FakeNvml, eight_h100s, mig_slices, vanishing
+
+
+def _loss(app: MftApp) -> MetricChart:
+    return app.screen.query_one("#loss", MetricChart)
+
+
+async def test_the_monitor_draws_the_loss_of_each_task(filled: StateFolder, make_app: Make) -> None:
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        await open_monitor(app, pilot, 1)
+        await until(pilot, lambda: len(_loss(app).curves) == 3)
+        assert [curve.name for curve in _loss(app).curves] == ["loss", "java", "python"]
+        drawn = _loss(app)._drawn
+        assert any("\u2800" < character < "\u2900" for character in drawn.plain)
+
+
+async def test_measured_memory_stands_beside_what_was_expected(
+    state: StateFolder, model: Path, make_app: Make
+) -> None:
+    config = {"data_paths": ["unread"], "pretrained_model_path": str(model), "use_cpu": True}
+    add_run(state, 1, host=Machine.here().host, config=json.dumps(config))
+    with open_store(state.database) as store:
+        writer = store.writer(run_id(1))
+        writer.metrics(10, {"loss": 1.0, "peak_memory_bytes": 3.5 * 2**30}, NOW)
+        writer.commit(events_offset=1, events_seq=1)
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_monitor(app, pilot, 1)
+        facts = screen.query_one("#facts", Facts)
+        await until(pilot, lambda: dict(facts._facts).get("memory peak") == "3.5 GiB")
+        await until(pilot, lambda: dict(facts._facts).get("  estimated", "").endswith("iB"))
+
+
+async def test_a_gpu_that_is_lost_in_mid_run_is_said_beside_the_run(
+    filled: StateFolder, make_app: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = eight_h100s()
+    nvml = FakeNvml(cards)
+    monkeypatch.setattr(monitor, "_detect_gpus", lambda: detect(nvml, {}).gpus)
+    monkeypatch.setattr(monitor, "_open_sampler", lambda: GpuSampler(nvml).__enter__())
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_monitor(app, pilot, 1)
+        await until(pilot, lambda: _machine(screen).count("H100") == 8)
+        assert "lost" not in _machine(screen)
+        cards[3].used = vanishing(after=0)
+        await until(pilot, lambda: _machine(screen).count("lost: it no longer answers") == 1)
+
+
+@pytest.mark.parametrize("cards", [mig_slices(), []])
+async def test_slices_are_shown_and_no_gpu_is_said(
+    filled: StateFolder, make_app: Make, monkeypatch: pytest.MonkeyPatch, cards: list[FakeGpu]
+) -> None:
+    nvml = FakeNvml(cards)
+    monkeypatch.setattr(monitor, "_detect_gpus", lambda: detect(nvml, {}).gpus)
+    monkeypatch.setattr(monitor, "_open_sampler", lambda: GpuSampler(nvml).__enter__())
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_monitor(app, pilot, 1)
+        told = "MIG 3g.40gb 40.0 GiB" if cards else "no NVIDIA GPU\nCPU"
+        await until(pilot, lambda: told in _machine(screen))
+
+
+def _machine(screen: MonitorScreen) -> str:
+    return str(screen.query_one(GpuTable).render())
+
+
+async def test_zooming_reads_the_points_that_were_left_out(
+    state: StateFolder, make_app: Make
+) -> None:
+    add_run(state, 1)
+    with open_store(state.database) as store:
+        writer = store.writer(run_id(1))
+        for step in range(20_000):
+            writer.metrics(step, {"loss": 1 + (step % 7) / 10}, NOW)
+        writer.commit(events_offset=1, events_seq=1)
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        await open_monitor(app, pilot, 1)
+        await until(pilot, lambda: _loss(app).curves)
+        chart = _loss(app)
+        assert len(chart.curves[0].steps) <= 1200
+        chart.focus()
+        await pilot.press(*["plus"] * 6)
+        await until(pilot, lambda: len(chart.curves[0].steps) < 400)
+        steps = chart.curves[0].steps
+        assert list(steps) == list(range(int(steps[0]), int(steps[-1]) + 1))
+        assert chart.whole.low == 0
+        await pilot.press("0")
+        await until(pilot, lambda: chart.curves[0].steps[0] == 0)
+
+
+async def test_views_show_one_part_alone_and_escape_goes_back_in_steps(
+    filled: StateFolder, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await open_monitor(app, pilot, 1)
+        assert not screen.query_one(LogPane).display
+        await pilot.press("2")
+        assert screen.query_one(LogPane).display
+        await until(pilot, lambda: isinstance(app.focused, LogView))
+        await pilot.press("3")
+        assert screen.query_one("#side").display
+        await pilot.press("escape")
+        assert app.screen is screen
+        assert not screen.query_one("#side").display
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, HomeScreen))
+
+
+async def test_several_runs_stand_behind_tabs(filled: StateFolder, make_app: Make) -> None:
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_monitor(app, pilot, 1, 4)
+        assert screen.has_class("-several")
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: screen.run is not None and screen.run.id == run_id(4))
+        await until(pilot, lambda: screen.query("TaskRows"))
+        await pilot.press("left_square_bracket")
+        await until(pilot, lambda: screen.run is not None and screen.run.id == run_id(1))

@@ -1,0 +1,195 @@
+"""The wizard, from folders to a review. What each key does is in ``test_keys_wizard``."""
+
+import json
+from pathlib import Path
+
+from textual.widgets import Input, OptionList, Static
+
+from mft_tui.app import MftApp
+from mft_tui.screens.ask import AskText
+from mft_tui.screens.choose import Choose
+from mft_tui.screens.wizard import WizardScreen
+from mft_tui.screens.wizard.review import ReviewScreen
+from mft_tui.widgets.command_line import CommandLine
+from mft_tui.widgets.config_form import ConfigForm, SettingList
+from mft_tui.widgets.path_input import PathInput
+from runners.lifecycle.folders import StateFolder
+from tests.mft_tui.app.driving import ROOMY, Make, open_wizard
+from tests.mft_tui.app.waiting import until
+
+
+def _said(app: MftApp, selector: str) -> str:
+    return str(app.screen.query_one(selector, Static).render())
+
+
+async def test_data_is_checked_at_once_and_its_problems_are_walked_through(
+    data: Path, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        screen.query_one(PathInput).value = str(data)
+        screen.query_one(PathInput).focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.draft.found.get("data", "").startswith("problem"))
+        problems = screen.query_one("#problems", OptionList)
+        problems.focus()
+        await pilot.press("down")
+        await until(pilot, lambda: "a.jsonl:2" in _said(app, "#record"))
+        assert screen.query_one(CommandLine).argv == ("mft-tui", "validate", str(data))
+        tasks = screen.query_one("#tasks", OptionList)
+        tasks.focus()
+        await pilot.press("down", "delete")
+        await until(pilot, lambda: "data_paths" not in screen.draft.of("train"))
+
+
+async def test_a_folder_that_is_not_there_is_said(make_app: Make, tmp_path: Path) -> None:
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        screen.query_one(PathInput).value = str(tmp_path / "nowhere")
+        screen.query_one(PathInput).focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: "not there" in _said(app, "#progress"))
+
+
+async def test_a_model_is_described_and_its_memory_estimated(
+    data: Path, model: Path, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        screen.draft.of("train")["data_paths"] = [str(data / "python")]
+        await pilot.press("f3")
+        await until(pilot, lambda: screen.draft.step == "model" and screen.page is not None)
+        line = screen.query_one("ModelStep PathInput", PathInput)
+        line.value = str(model)
+        line.focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.draft.found.get("model") == "ok: model")
+        await pilot.press("f3")
+        await until(pilot, lambda: screen.draft.found.get("hardware", "").startswith("ok"))
+
+
+async def test_settings_are_searched_changed_checked_and_reset(make_app: Make) -> None:
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        await pilot.press("f3", "f3", "f3")
+        await until(pilot, lambda: screen.query("SettingsStep"))
+        await until(pilot, lambda: isinstance(app.focused, SettingList))
+        form = screen.query_one("SettingsStep ConfigForm", ConfigForm)
+        await pilot.press("slash", *"packed", "backspace", "backspace", "enter")
+        await until(pilot, lambda: form.lines.setting is not None)
+        await pilot.press("slash")
+        form.query_one("#search", Input).value = "seq_length longest"
+        await pilot.press("enter")
+        assert form.lines.setting is not None
+        assert form.lines.setting.key == "seq_length"
+        await pilot.press("enter")
+        form.query_one("#edit", Input).value = "3"
+        await pilot.press("enter")
+        assert "seq_length" not in form.values
+        form.query_one("#edit", Input).value = "512"
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.draft.of("train").get("seq_length") == 512)
+        await pilot.press("d", "delete")
+        await until(pilot, lambda: "seq_length" not in screen.draft.of("train"))
+
+
+async def test_settings_are_not_done_while_something_must_still_be_given(
+    data: Path, model: Path, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        await pilot.press("f3", "f3", "f3")
+        await until(pilot, lambda: screen.draft.found.get("settings"))
+        missing = "todo: still to give: data_paths, pretrained_model_path"
+        assert screen.draft.found["settings"] == missing
+        screen.draft.of("train").update(
+            data_paths=[str(data / "python")], pretrained_model_path=str(model)
+        )
+        screen.page.post_message(screen.page.Changed())  # type: ignore[union-attr]
+        await until(pilot, lambda: screen.draft.found["settings"].startswith("ok"))
+
+
+async def test_presets_and_files_are_taken(make_app: Make, tmp_path: Path) -> None:
+    reference = tmp_path / "reference.json"
+    reference.write_text(json.dumps({"evalation_steps": 77, "tokenize_mode": "sft", "seed": 5}))
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        await pilot.press("f3", "f3", "f3")
+        await until(pilot, lambda: isinstance(app.focused, SettingList))
+        await pilot.press("ctrl+e")
+        await until(pilot, lambda: isinstance(app.screen, Choose))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: len(screen.draft.of("train")) >= 4)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: isinstance(app.screen, AskText))
+        app.screen.query_one(Input).value = str(reference)
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.draft.of("train").get("evaluation_steps") == 77)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, AskText))
+        app.screen.query_one(Input).value = str(tmp_path / "saved.json")
+        await pilot.press("enter")
+        await until(pilot, (tmp_path / "saved.json").exists)
+        assert json.loads((tmp_path / "saved.json").read_text())["evaluation_steps"] == 77
+
+
+async def test_the_review_says_what_is_missing_and_does_not_launch(make_app: Make) -> None:
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        await pilot.press("f5")
+        await until(pilot, lambda: isinstance(app.screen, ReviewScreen))
+        review = app.screen
+        assert isinstance(review, ReviewScreen)
+        await until(pilot, lambda: review.review is not None)
+        assert "pretrained_model_path must be given" in _said(app, "#words")
+        await pilot.press("enter")
+        assert app.screen is review
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is screen)
+
+
+async def test_a_draft_outlives_the_app(make_app: Make, state: StateFolder) -> None:
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        await pilot.press("f3", "f3", "f3")
+        await until(pilot, lambda: isinstance(app.focused, SettingList))
+        await pilot.press("down", "down", "right", "f3")
+        await until(pilot, lambda: screen.draft.step == "train")
+        await until(pilot, (state.root / "drafts/draft/train.json").exists)
+    again = make_app()
+    async with again.run_test(size=ROOMY) as pilot:
+        screen = WizardScreen()
+        again.push_screen(screen)
+        await until(pilot, lambda: getattr(screen, "draft", None) and screen.draft.step == "train")
+        assert screen.draft.of("train") == {"padding_mode": "pack"}
+        await pilot.press("f7")
+        await until(pilot, lambda: isinstance(again.screen, Choose))
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.draft.name == "draft-2")
+
+
+async def test_every_step_can_be_done_alone_and_names_its_command(make_app: Make) -> None:
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        commands = {}
+        from mft_tui.screens.wizard.draft import STEPS
+
+        for step in STEPS:
+            await until(pilot, lambda step=step: screen.draft.step == step and screen.page)
+            await until(pilot, lambda: screen.query_one(CommandLine).argv)
+            commands[step] = screen.query_one(CommandLine).argv[1]
+            await pilot.press("f3")
+        assert list(commands.values()) == [
+            "validate", "estimate", "estimate", "config", "train", "generate", "evaluate", "export",
+        ]  # fmt: skip
+        await pilot.press("f2", "f8")
+        assert app.clipboard.startswith("mft-tui")
