@@ -337,7 +337,9 @@ def _gib(size: int) -> str:
 
 def sandbox_checks() -> Iterator[Check]:
     """The sandbox's own list of behaviours, each tried for real; tells how far it is on stderr."""
+    from runners.errors import MissingInputError
     from runners.evaluate import selfcheck
+    from runners.evaluate.sandbox.docker import engine_or_error
 
     with console.status("trying the sandbox, a few seconds…"):
         results = selfcheck.run()
@@ -345,3 +347,9 @@ def sandbox_checks() -> Iterator[Check]:
         state: State = "works" if result.ok else "broken"
         seen = " ".join(result.detail.split())
         yield Check("sandbox", result.name, state, seen, result.fix or None)
+    try:
+        engine_or_error()
+    except MissingInputError as error:
+        yield Check("sandbox", "container engine", "missing", error.what, error.fix)
+    else:
+        yield Check("sandbox", "container engine", "works", "for --sandbox docker")

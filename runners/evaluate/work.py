@@ -15,6 +15,7 @@ from runners.benchmarks.tasks import TASKS
 from runners.config.evaluate import EvaluateConfig
 from runners.errors import JobFailedError, MissingInputError
 from runners.evaluate.ceiling import ceiling, official
+from runners.evaluate.imagetools import discover_in_image
 from runners.evaluate.items import Item, TaskItems, load_items, model_name, tasks_present
 from runners.evaluate.judge import Judge
 from runners.evaluate.languages import get_language
@@ -23,6 +24,7 @@ from runners.evaluate.pool import Judged, judge_all, units, worker_count
 from runners.evaluate.sandbox.base import MIB, Limits, Sandbox, SandboxError
 from runners.evaluate.sandbox.cgroup import sweep_left_behind
 from runners.evaluate.sandbox.choose import make_sandbox
+from runners.evaluate.sandbox.docker import build_line
 from runners.evaluate.sandbox.halt import Halt
 from runners.evaluate.scores import score, write_metrics
 from runners.evaluate.toolcache import prepared
@@ -80,7 +82,7 @@ def evaluate(job: Job[EvaluateConfig]) -> Mapping[str, object]:
     folder = job.output_folder(config.output_dir) / f"metrics_{model}"
     folder.mkdir(exist_ok=True)
     new_sandbox = make_sandbox(config, halt)
-    toolchains = _toolchains(job, tasks)
+    toolchains = _toolchains(job, tasks, new_sandbox)
     tasks = [task for task in tasks if task.task.language in toolchains]
     parts, batches = _parts(new_sandbox(), toolchains, _limits(config), fast=config.way == "fast")
     tallies = [_open(folder, task, benchmarks, model, resumed=job.attempt > 1) for task in tasks]
@@ -125,9 +127,17 @@ def _limits(config: EvaluateConfig) -> Limits:
     )
 
 
-def _toolchains(job: Job[EvaluateConfig], tasks: list[TaskItems]) -> dict[str, Toolchain]:
+def _toolchains(
+    job: Job[EvaluateConfig], tasks: list[TaskItems], new_sandbox: Callable[[], Sandbox]
+) -> dict[str, Toolchain]:
     found: dict[str, Toolchain] = {}
-    for tool in discover(dict.fromkeys(task.task.language for task in tasks)):
+    languages = dict.fromkeys(task.task.language for task in tasks)
+    if job.config.sandbox == "docker":
+        image = job.config.docker_image
+        tools = discover_in_image(new_sandbox(), languages, build_line(image))
+    else:
+        tools = discover(languages)
+    for tool in tools:
         skipped = [task.task.name for task in tasks if task.task.language == tool.language]
         if isinstance(tool, Toolchain):
             found[tool.language] = tool

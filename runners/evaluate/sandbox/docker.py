@@ -28,6 +28,13 @@ from runners.evaluate.sandbox.halt import Halt
 from runners.evaluate.sandbox.process import run_process
 
 DOCKERFILE = Path(__file__).parent / "Dockerfile"
+
+
+def build_line(image: str) -> str:
+    """The command that makes the image."""
+    return f"docker build -t {image} -f {DOCKERFILE} {DOCKERFILE.parent}"
+
+
 _UNPACK = 'tar xf - && exec "$@" </dev/null'
 _COLLECT = (
     'tar xf - && out=$1 && shift && { "$@" 1>&2 </dev/null || exit $?; } && exec cat -- "$out"'
@@ -96,7 +103,7 @@ class DockerSandbox:
         if outcome.exit_code in _ENGINE_FAULTS:
             raise SandboxError(
                 f"the container engine failed: {outcome.stderr.decode(errors='replace').strip()}",
-                fix="Check that `docker run --rm hello-world` works, and that the image is built.",
+                fix=f"Build the image, if it is not there: {build_line(self._image)}",
             )
         return outcome
 
@@ -140,7 +147,8 @@ def engine_or_error(executable: str = "docker") -> None:
         [executable, "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True
     )
     if asked.returncode != 0:
+        words = asked.stderr.strip().splitlines() or ["it said nothing"]
         raise MissingInputError(
-            f"no container engine answers ({asked.stderr.strip().splitlines()[-1:]})",
+            f"no container engine answers ({words[-1]})",
             fix="systemctl start docker, or --sandbox bwrap",
         )

@@ -16,7 +16,6 @@ from runners.evaluate.sandbox.base import MIB, Limits, Mount, Program
 from runners.evaluate.sandbox.bwrap import BwrapSandbox
 from runners.evaluate.sandbox.choose import make_sandbox
 from runners.evaluate.sandbox.direct import DirectSandbox
-from runners.evaluate.sandbox.docker import DockerSandbox
 from runners.evaluate.sandbox.seccomp import seccomp_filter
 
 LIMITS = Limits(5.0, 30.0, memory_bytes=256 * MIB, processes=64, disk_bytes=16 * MIB)
@@ -181,26 +180,6 @@ def test_without_a_sandbox_limits_still_hold() -> None:
 
     assert not outcome.ok
     assert sandbox.run(python("print('next')"), LIMITS).stdout == b"next\n"
-
-
-def test_the_container_has_no_network_no_privileges_and_a_read_only_root() -> None:
-    argv = DockerSandbox("image").command(Program(argv=["true"], files={"a": b""}), LIMITS, "mft-1")
-
-    line = " ".join(argv)
-    for part in (
-        "--network none",
-        "--read-only",
-        "--cap-drop ALL",
-        "--security-opt no-new-privileges",
-        "--user 1000:1000",
-        f"--memory {256 * MIB}",
-        f"--memory-swap {256 * MIB}",
-        "--pids-limit 64",
-        "--ulimit cpu=5:7",
-    ):
-        assert part in line
-    assert "--privileged" not in line
-    assert "/var/run/docker.sock" not in line
 
 
 def test_a_missing_sandbox_names_the_line_that_installs_it(
