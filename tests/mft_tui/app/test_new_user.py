@@ -26,7 +26,12 @@ _REFERENCE = {
 }  # fmt: skip
 
 
-@pytest.fixture(params=["80x24", pytest.param("160x50", marks=pytest.mark.full)])
+@pytest.fixture(
+    params=[
+        pytest.param("80x24", marks=pytest.mark.full),
+        pytest.param("160x50", marks=pytest.mark.full),
+    ]
+)
 def terminal(state: StateFolder, request: pytest.FixtureRequest) -> Iterator[Terminal]:
     """The app in tmux, at both sizes."""
     for needed in ("tmux", "bwrap"):

@@ -32,6 +32,7 @@ from mft_tui.widgets.log_view import LogView
 from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.run_table import RunTable
 from mft_tui.widgets.task_rows import TaskRows
+from mft_tui.widgets.title_bar import TitleBar
 from runners.hardware import probe
 from runners.hardware.host import Cpus, HostMemory
 from runners.hardware.sampler import GpuSampler
@@ -138,7 +139,7 @@ async def _palette(pilot: P) -> None:
     await pilot.press("ctrl+p")
     await until(pilot, lambda: isinstance(pilot.app.screen, CommandPalette))
     await pilot.press(*"the")
-    await until(pilot, lambda: pilot.app.screen.query_one(OptionList).option_count == 4)
+    await until(pilot, lambda: pilot.app.screen.query_one(OptionList).option_count >= 1)
 
 
 async def _quit(pilot: P) -> None:
@@ -207,7 +208,10 @@ async def _preview(pilot: P) -> None:
     await _home(pilot)
     screen = PreviewScreen([Path("data/python")], Path("model"))
     pilot.app.push_screen(screen)
-    await until(pilot, lambda: "tokens trained" in screen.query_one("TitleBar").status)  # type: ignore[attr-defined]
+    await until(
+        pilot,
+        lambda: any("tokens trained" in bar.status for bar in screen.query(TitleBar)),
+    )
 
 
 SCENES: dict[str, Scene] = {

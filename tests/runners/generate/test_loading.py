@@ -39,7 +39,10 @@ def answers(**settings: Any) -> Answers:
         if len(request.ids) < config.max_length - 12
     ][:6]
     assert requests
-    made = PaddedEngine(loaded.model, tokenizer, decoding, rows=4).complete(Pool(requests))
+    # 8 bit keeps the columns that are large anywhere in a batch in full: its rows depend on their
+    # neighbours.
+    rows = 1 if config.quantization == "8bit" else 4
+    made = PaddedEngine(loaded.model, tokenizer, decoding, rows=rows).complete(Pool(requests))
     said = {f"{c.task}/{c.index}": c.completion for c in made}
     for request in requests:
         alone = generate_one(loaded.model, tokenizer, decoding, request)
