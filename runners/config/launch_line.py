@@ -113,6 +113,8 @@ def accelerate_argv(
             argv += ["--deepspeed_multinode_launcher", "standard"]
     elif spread.ranks * config.num_machines > 1 and spread.on_gpu:
         argv += ["--multi_gpu"]
+    if config.auto_batch_size and spread.ranks * config.num_machines > 1:
+        argv += ["--max_restarts", str(_cuts(config.per_device_train_batch_size))]
     argv += ["-m", "runners.train", str(run_folder)]
     return argv, _environment(config, spread)
 
@@ -128,6 +130,21 @@ def _environment(config: TrainConfig, spread: Layout) -> dict[str, str]:
     if config.deterministic:
         added["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     return added
+
+
+def _cuts(rows: int) -> int:
+    """How often a micro-batch can be cut smaller: its prime factors.
+
+    A rank that runs out of memory cannot tell the others, who wait for it inside a collective. So
+    it ends, and the launcher starts all of them again, on what it wrote down.
+    """
+    count, factor = 0, 2
+    while rows > 1:
+        if rows % factor:
+            factor += 1
+        else:
+            rows, count = rows // factor, count + 1
+    return count
 
 
 def bucket_entries(trained: int | None) -> int:

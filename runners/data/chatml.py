@@ -8,10 +8,11 @@ end-of-text token. The first token of a sample is never trained: nothing comes b
 predict it from.
 """
 
+from array import array
 from collections.abc import Sequence
 
 from runners.data.records import Role, Turn
-from runners.data.tokenizer import ChatTokenizer, Encode, Markers
+from runners.data.tokenizer import ChatTokenizer, Encode, Ids, Markers
 
 TEMPLATE = "chatml-1"
 """Names the template and the rules of its mask; part of every cache's key."""
@@ -46,18 +47,16 @@ class ChatMLEncoder:
         self._end_of_text = tokenizer.end_of_text
         self._newline = self._encode("\n")
         self._header = {
-            role: [tokenizer.im_start, *self._encode(f"{name}\n")]
+            role: array("i", [tokenizer.im_start]) + self._encode(f"{name}\n")
             for role, name in CHATML_ROLES.items()
         }
         self._system_prompt = system_prompt
-        self._systems: dict[str, list[int]] = {}
+        self._systems: dict[str, Ids] = {}
 
-    def encode_chat(
-        self, turns: Sequence[Turn], ids: list[int], spans: list[tuple[int, int]]
-    ) -> None:
+    def encode_chat(self, turns: Sequence[Turn], ids: Ids, spans: list[tuple[int, int]]) -> None:
         """Append the conversation to ``ids`` and its trained ranges ``[start, stop)`` to ``spans``.
 
-        Ranges count from the start of the whole list ``ids``.
+        Ranges count from the start of all of ``ids``.
         """
         if self._system_prompt is not None and turns[0].role != "system":
             turns = [Turn("system", self._system_prompt), *turns]
@@ -72,14 +71,14 @@ class ChatMLEncoder:
             if i < last:
                 ids += self._newline
 
-    def encode_text(self, text: str, ids: list[int], spans: list[tuple[int, int]]) -> None:
+    def encode_text(self, text: str, ids: Ids, spans: list[tuple[int, int]]) -> None:
         """Append a pretraining text and its end-of-text token, all trained but the first."""
         start = len(ids)
         ids += self._encode(text)
         ids.append(self._end_of_text)
         spans.append((start + 1, len(ids)))
 
-    def _system(self, content: str) -> list[int]:
+    def _system(self, content: str) -> Ids:
         """A system message's ids, remembered: a whole data set often shares one."""
         known = self._systems.get(content)
         if known is None:

@@ -225,7 +225,7 @@ class _RangeCheck:
     def _count_tokens(self, encoder: ChatMLEncoder, decoded: Decoded) -> None:
         limit = self._seq_length
         for record in decoded.records:
-            ids: list[int] = []
+            ids = array("i")
             spans: list[tuple[int, int]] = []
             if isinstance(record, Text):
                 encoder.encode_text(record.text, ids, spans)

@@ -1,5 +1,6 @@
 """One record as the model sees it: its tokens, each with whether it is trained."""
 
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def encode_record(
 ) -> tuple[list[int], list[bool]]:
     """A decoded record's ids and loss mask."""
     encoder = ChatMLEncoder(tokenizer, system_prompt=system_prompt)
-    ids: list[int] = []
+    ids = array("i")
     spans: list[tuple[int, int]] = []
     if isinstance(record, Text):
         encoder.encode_text(record.text, ids, spans)
@@ -74,7 +75,7 @@ def encode_record(
     mask = [False] * len(ids)
     for start, stop in spans:
         mask[start:stop] = [True] * (stop - start)
-    return ids, mask
+    return ids.tolist(), mask
 
 
 def _nth_line(

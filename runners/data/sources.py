@@ -22,6 +22,9 @@ Compression = Literal["plain", "gz", "zst"]
 BLOCK_BYTES = 1 << 16
 """Bytes read at a time: enough to decode at full speed, few enough to stay in a core's cache."""
 
+_TAIL_BYTES = 1 << 13
+"""Bytes buffered to find the end of a block's last line; blocks are read past the buffer."""
+
 RANGE_BYTES = 1 << 23
 """Bytes of a plain file that one worker takes at a time."""
 
@@ -187,7 +190,7 @@ def _opened(part: ByteRange) -> BinaryIO:
         return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), BLOCK_BYTES))
     if part.file.compression == "zst":
         return cast(BinaryIO, io.BufferedReader(_ZstdFrames(path.open("rb")), BLOCK_BYTES))
-    return path.open("rb", buffering=BLOCK_BYTES)
+    return path.open("rb", buffering=_TAIL_BYTES)
 
 
 class _ZstdFrames(io.RawIOBase):

@@ -86,21 +86,17 @@ def tokenize_range(task: TokenizeTask, encoder: ChatMLEncoder) -> Tokenized:
             text = f"{fault.where} {fault.message}".strip()
             return _nothing(lines + first.line, text)
         for record in decoded.records:
-            sample: list[int] = []
-            trained: list[tuple[int, int]] = []
+            before = len(ids)
             if form.is_text:
-                encoder.encode_text(record.text, sample, trained)
+                encoder.encode_text(record.text, ids, spans)
             else:
-                encoder.encode_chat(form.turns(record), sample, trained)
-            base = len(ids)
-            ids.extend(sample)
-            spans += [(base + start, base + stop) for start, stop in trained]
-            lengths.append(len(sample))
+                encoder.encode_chat(form.turns(record), ids, spans)
+            lengths.append(len(ids) - before)
         lines += decoded.line_count
     mask = np.zeros(len(ids), bool)
     for start, stop in spans:
         mask[start:stop] = True
-    return Tokenized(np.array(ids, np.int32), mask, np.array(lengths, np.int32), lines)
+    return Tokenized(np.frombuffer(ids, np.int32), mask, np.frombuffer(lengths, np.int32), lines)
 
 
 def _nothing(line: int, text: str) -> Tokenized:

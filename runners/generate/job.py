@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runners.benchmarks.postprocess import EOS
+from runners.benchmarks.tasks import TASKS
 from runners.config import GenerateConfig
 from runners.errors import JobFailedError
 from runners.generate.engine import Engine, Pool
@@ -107,5 +108,6 @@ def _summary(plan: Plan, ledger: Ledger, folder: Path) -> Mapping[str, object]:
         "tokens": ledger.tokens,
         "finishes": finishes,
         "submission": not plan.manifest.breaks_rules
+        and plan.manifest.tasks.keys() == set(TASKS)
         and all(count.asked == count.total for count in plan.manifest.tasks.values()),
     }

@@ -9,12 +9,14 @@ from runners.config import TrainConfig
 from runners.lifecycle.job import Job, run_job
 from runners.train import loop
 from runners.train.export import export_weights
+from runners.train.memory import refuse_other_restarts
 from runners.train.setup import Setup
 
 
 def work(job: Job[TrainConfig]) -> Mapping[str, object]:
     """Train, and leave an adapter or a model in ``final`` with its tokenizer."""
     output = job.output_folder(job.config.output_dir)
+    refuse_other_restarts(output / "checkpoints")
     setup = Setup(job, output)
     training = setup.training()
     began = training.done

@@ -24,7 +24,7 @@ from runners.train.batching import Batcher
 from runners.train.checkpoint import CheckpointFolder, RandomState
 from runners.train.coba import CoBa
 from runners.train.engine import Engine
-from runners.train.memory import cut_smaller, is_out_of_memory, out_of_memory
+from runners.train.memory import Cut, cut_smaller, is_out_of_memory, out_of_memory, restarts
 from runners.train.order import DataOrder
 from runners.train.schedule import Schedule
 from runners.train.sinks import Sink
@@ -33,6 +33,9 @@ from runners.train.validation import EarlyStopping, Losses, validate
 from runners.train.weights import StepWeights
 
 End = Literal["finished", "stopped", "early"]
+
+LONG_STEP = 10.0
+"""Seconds of a step from which on a stop is not put off to its end: the grace may be shorter."""
 
 
 @dataclass
@@ -60,7 +63,7 @@ class Training:
     measures: Callable[[Interval], Mapping[str, float]] = lambda _: {}
     clock: Callable[[], float] = time.monotonic
     norm: float = float("nan")
-    saved_at: int = -1
+    long_steps: bool = False
 
     @property
     def done(self) -> int:
@@ -94,13 +97,19 @@ def run(training: Training) -> End:
     training.module.train()
     for plan in training.order:
         began = training.clock()
+        before = RandomState.now(training.engine.device) if training.long_steps else None
         try:
-            totals, weights = _step(training, plan)
+            stepped = _step(training, plan)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             _make_room(training, error)
             continue
+        if stepped is None:
+            _take_back(training)
+            save(training, random_state=before)
+            return "stopped"
+        totals, weights = stepped
         training.interval.add(totals, weights.task_tokens.tolist(), training.clock() - began)
         _after_step(training)
         if totals.stopping and training.done < training.order.total:
@@ -111,20 +120,29 @@ def run(training: Training) -> End:
     return "finished"
 
 
-def _step(training: Training, plan: StepPlan) -> tuple[StepTotals, StepWeights]:
-    """One optimizer step: forward and backward of every micro-batch, then the update."""
+def _step(training: Training, plan: StepPlan) -> tuple[StepTotals, StepWeights] | None:
+    """One optimizer step: forward and backward of every micro-batch, then the update.
+
+    None when the run is to stop and the step, a long one, was broken off.
+    """
     engine, batcher = training.engine, training.batcher
+    began = training.clock()
     weights = batcher.weights(plan, training.task_weights)
     tally = StepTally(len(batcher.cache.tasks), engine.device)
     micros = list(batcher.micro_batches(plan, engine.rank, weights))
     totals = None
     for number, inputs in enumerate(micros, 1):
+        if training.long_steps and _anyone_stopping(training):
+            return None
         loss, task_sums = engine.forward(inputs)
         tally.add(loss, task_sums, inputs)
         last = number == len(micros)
         if last:
             # The step's one exchange: losses for the log, and what all ranks must agree on.
-            totals = StepTotals.read(engine.sum(tally.vector(stopping=training.stopping())))
+            seconds = training.clock() - began
+            told = tally.vector(stopping=training.stopping(), seconds=seconds)
+            totals = StepTotals.read(engine.sum(told))
+            training.long_steps = totals.seconds / engine.ranks > LONG_STEP
             if totals.bad_ranks:
                 break
         engine.backward(loss, last=last)
@@ -137,19 +155,36 @@ def _step(training: Training, plan: StepPlan) -> tuple[StepTotals, StepWeights]:
     return totals, weights
 
 
+def _anyone_stopping(training: Training) -> bool:
+    asked = torch.tensor([float(training.stopping())], device=training.engine.device)
+    return bool(training.engine.sum(asked) > 0)
+
+
+def _take_back(training: Training) -> None:
+    """Throw away what a step has accumulated, and make it the next one again."""
+    training.engine.step(0.0, usable=False)
+    training.order.take_back()
+
+
 def _make_room(training: Training, error: BaseException) -> None:
     """Cut the step smaller and do it again, or say what would help.
 
-    Only with one rank: others would be waiting inside a collective for the rank that ran out.
+    With several ranks the others wait inside a collective for the one that ran out: it writes down
+    how to go on and ends, and the launcher starts all ranks again.
     """
     failed = training.done
     smaller = cut_smaller(training.order.spread)
-    if not training.config.auto_batch_size or smaller is None or training.engine.ranks > 1:
+    if not training.config.auto_batch_size or smaller is None:
         raise out_of_memory(training.config, training.model_config, failed) from error
-    training.engine.step(0.0, usable=False)
+    if training.engine.ranks > 1:
+        Cut(smaller, restarts()).write(training.checkpoints.root)
+        raise JobFailedError(
+            f"a rank ran out of memory in step {failed}: all ranks start again with "
+            f"{smaller.micro_batch} rows a micro-batch",
+        ) from error
+    _take_back(training)
     if training.engine.device.type == "cuda":
         torch.cuda.empty_cache()
-    training.order.take_back()
     training.order.respread(smaller)
     training.schedule = replace(training.schedule, total=training.order.total)
     training.notice(
@@ -242,19 +277,20 @@ def _update_coba(training: Training) -> None:
         training.coba.update(losses.tasks)
 
 
-def save(training: Training, *, best: bool = False) -> None:
-    """Write a checkpoint of the current step."""
+def save(
+    training: Training, *, best: bool = False, random_state: RandomState | None = None
+) -> None:
+    """Write a checkpoint of the current step; ``random_state`` is the present one by default."""
     engine = training.engine
     training.checkpoints.write(
         training.done,
         engine.tensors(),
-        RandomState.now(engine.device),
+        random_state or RandomState.now(engine.device),
         training.state(),
         rank=engine.rank,
         wait=lambda: _barrier(engine),
         best=best,
     )
-    training.saved_at = training.done
 
 
 def _barrier(engine: Engine) -> None:

@@ -1,6 +1,10 @@
 """Out of memory: how it is recognized, what is said, and how a step is cut smaller."""
 
+import json
+import os
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +16,7 @@ from runners.hardware.probe import detect
 from runners.train.order import Spread
 
 GIB = 1 << 30
+_CUT = "micro-batch.json"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -32,6 +37,49 @@ def cut_smaller(spread: Spread) -> Spread | None:
     if factor is None:
         return None
     return Spread(spread.ranks, rows // factor, spread.accumulation * factor)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a rank that ran out of memory leaves for the restart of all ranks.
+
+    ``restart`` counts the launcher's restarts when it was written, so that a restart for any other
+    reason can be told from one that is to go on with ``spread``.
+    """
+
+    spread: Spread
+    restart: int
+
+    @classmethod
+    def read(cls, folder: Path) -> "Cut | None":
+        """The cut in ``folder``; None when there is none."""
+        try:
+            found = json.loads((folder / _CUT).read_bytes())
+        except OSError:
+            return None
+        return cls(Spread(**found["spread"]), found["restart"])
+
+    def write(self, folder: Path) -> None:
+        """Put it into ``folder``; of several ranks that ran out at once, any may be last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{_CUT}.{os.getpid()}"
+        draft.write_text(json.dumps(asdict(self)))
+        draft.rename(folder / _CUT)
+
+
+def restarts(environ: Mapping[str, str] = os.environ) -> int:
+    """How often the launcher has started this job's ranks again."""
+    return int(environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def refuse_other_restarts(folder: Path) -> None:
+    """Raise ``JobFailedError`` when the launcher starts ranks again that did not lack memory."""
+    cut = Cut.read(folder)
+    if restarts() and (cut is None or cut.restart != restarts() - 1):
+        raise JobFailedError(
+            "the run ended, and not for want of memory, so it is not started again",
+            fix="What ended it is said above, in the run's console.",
+        )
 
 
 def out_of_memory(config: TrainConfig, model: Mapping[str, Any], step: int) -> JobFailedError:
@@ -58,9 +106,10 @@ def _usual_changes(config: TrainConfig) -> list[str]:
     changes = []
     if (rows := config.per_device_train_batch_size) > 1:
         steps = config.gradient_accumulation_steps
+        kept = f" with gradient_accumulation_steps={steps * 2}"
         changes.append(
-            f"per_device_train_batch_size={rows // 2} with gradient_accumulation_steps="
-            f"{steps * 2}, or auto_batch_size=true"
+            f"per_device_train_batch_size={rows // 2}"
+            f"{kept if config.global_batch_size is None else ''}, or auto_batch_size=true"
         )
     if config.gradient_checkpointing != "full":
         changes.append("gradient_checkpointing=full")

@@ -66,8 +66,3 @@ def _neftune(alpha: float) -> Any:
         return embedded + torch.empty_like(embedded).uniform_(-scale, scale)
 
     return add_noise
-
-
-def sum_of(inputs: Inputs) -> tuple[int, int]:
-    """Tokens and trained tokens of a micro-batch."""
-    return inputs.tokens, len(inputs.targets)

@@ -28,6 +28,11 @@ class Spread:
     micro_batch: int
     accumulation: int
 
+    @property
+    def rows(self) -> int:
+        """Rows of an optimizer step: the global batch."""
+        return self.ranks * self.micro_batch * self.accumulation
+
 
 @dataclass(frozen=True)
 class Stretch:

@@ -41,6 +41,7 @@ from runners.train.checkpoint import Checkpoint, CheckpointFolder
 from runners.train.coba import CoBa
 from runners.train.engine import DeepSpeedEngine, Engine, PlainEngine
 from runners.train.loop import Training
+from runners.train.memory import Cut
 from runners.train.model import WeightedLoss
 from runners.train.optimizer import make_optimizer
 from runners.train.order import DataOrder, Position, Spread
@@ -117,9 +118,7 @@ class Setup:
         split = split_samples(
             self.cache, config.data_split, config.seed, config.shuffle_before_split
         )
-        spread = Spread(
-            engine.ranks, config.per_device_train_batch_size, accumulation(config, engine.ranks)
-        )
+        spread = self._spread(engine)
         position = Position.from_json(saved["position"]) if saved else None
         order = DataOrder(self.cache, split.train, config, spread, position)
         if not order.total:
@@ -164,6 +163,21 @@ class Setup:
         if self.resumed is not None:
             self._restore(training, self.resumed)
         return training
+
+    def _spread(self, engine: Engine) -> Spread:
+        """How a step is spread: as the config says, or smaller since a rank ran out of memory."""
+        rows = self.config.per_device_train_batch_size
+        asked = Spread(engine.ranks, rows, accumulation(self.config, engine.ranks))
+        cut = Cut.read(self.checkpoints.root) if self.config.auto_batch_size else None
+        if cut is None or (cut.spread.rows, cut.spread.ranks) != (asked.rows, asked.ranks):
+            return asked
+        self.job.events.notice(
+            "warning",
+            f"a rank ran out of memory before: going on with {cut.spread.micro_batch} rows a "
+            f"micro-batch and {cut.spread.accumulation} micro-batches a step, the same global "
+            "batch",
+        )
+        return cut.spread
 
     # Resuming
 

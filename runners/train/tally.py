@@ -31,14 +31,14 @@ class StepTally:
         self._squares += inputs.squares
         self._trained += len(inputs.targets)
 
-    def vector(self, *, stopping: bool) -> Tensor:
+    def vector(self, *, stopping: bool, seconds: float) -> Tensor:
         """Everything as one float64 tensor, to be summed over ranks in one go.
 
         A non-finite loss travels as a flag, so that the sums of the others stay readable.
         """
         finite = self._loss.isfinite() & self._sums.isfinite().all()
         counts = torch.tensor(
-            [self._tokens, self._squares, self._trained, stopping],
+            [self._tokens, self._squares, self._trained, stopping, seconds],
             dtype=torch.float64,
             device=self._sums.device,
         )
@@ -48,7 +48,7 @@ class StepTally:
 
 @dataclass(frozen=True)
 class StepTotals:
-    """A step over all ranks. ``bad_ranks`` had a non-finite loss."""
+    """A step over all ranks. ``bad_ranks`` had a non-finite loss; ``seconds`` add up too."""
 
     loss: float
     bad_ranks: int
@@ -56,13 +56,15 @@ class StepTotals:
     squares: int
     trained: int
     stopping: bool
+    seconds: float
     task_sums: tuple[float, ...]
 
     @classmethod
     def read(cls, vector: Tensor) -> "StepTotals":
         """From ``StepTally.vector``, summed over ranks."""
-        loss, bad, tokens, squares, trained, stopping, *sums = vector.tolist()
-        return cls(loss, int(bad), int(tokens), int(squares), int(trained), stopping > 0, (*sums,))
+        loss, bad, tokens, squares, trained, stopping, seconds, *sums = vector.tolist()
+        counts = int(bad), int(tokens), int(squares), int(trained)
+        return cls(loss, *counts, stopping > 0, seconds, (*sums,))
 
 
 @dataclass

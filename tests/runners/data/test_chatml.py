@@ -1,6 +1,7 @@
 """The template and its mask, against the words of the reference and of the tokenizer itself."""
 
 import json
+from array import array
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ TURNS = [
 
 def encode(tokenizer_path: Path, turns: list[Turn], system_prompt: str | None = None):
     tokenizer = load_tokenizer(tokenizer_path)
-    ids: list[int] = []
+    ids = array("i")
     spans: list[tuple[int, int]] = []
     ChatMLEncoder(tokenizer, system_prompt=system_prompt).encode_chat(turns, ids, spans)
     return tokenizer, ids, spans
@@ -78,7 +79,7 @@ def test_the_configured_system_prompt_goes_to_records_without_one_only(tiny_toke
 
 def test_pretraining_text_is_trained_everywhere_but_at_its_first_token(tiny_tokenizer):
     tokenizer = load_tokenizer(tiny_tokenizer)
-    ids: list[int] = []
+    ids = array("i")
     spans: list[tuple[int, int]] = []
     encoder = ChatMLEncoder(tokenizer)
     encoder.encode_text("import os\n", ids, spans)

@@ -19,6 +19,7 @@ from runners.config.launch_line import accelerate_argv
 from runners.lifecycle.events import AnyEvent, Metrics, read_events
 
 NO_GPU = SimpleNamespace(usable=(), bf16=False)
+DISTURBED = Path(__file__).with_name("disturbed.py")
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,16 @@ class Run:
         """Where results are."""
         return self.folder / "artifacts"
 
-    def start(self, environment: dict[str, str] | None = None) -> Attempt:
-        """Start the job as the launcher would."""
+    def start(
+        self, environment: dict[str, str] | None = None, *, program: Path | None = None
+    ) -> Attempt:
+        """Start the job as the launcher would, or ``program`` in its place."""
         argv, added = accelerate_argv(self.config, self.folder, NO_GPU)
         if self.config.num_processes in {None, 1} and self.config.deepspeed != "on":
             # The same job without the launcher around it, which takes seconds to import.
             argv = [argv[0], *argv[argv.index("runners.train") - 1 :]]
+        if program is not None:
+            argv = [*argv[: argv.index("runners.train") - 1], str(program), argv[-1]]
         console = self.folder / "console.log"
         with console.open("ab") as file:
             process = subprocess.Popen(
@@ -120,6 +125,10 @@ class Run:
         """Start the job and wait for a good end."""
         code = self.start(environment).wait()
         assert code == 0, self.console()
+
+    def disturbed(self, what: str, **environment: str) -> int:
+        """Run the job with ``what`` going wrong, as ``disturbed.py`` says; return its status."""
+        return self.start({"DISTURB": what, **environment}, program=DISTURBED).wait()
 
     def stop_at(self, step: int, signum: signal.Signals = signal.SIGTERM) -> int:
         """Start the job, signal every rank once ``step`` is done, and return its exit status."""

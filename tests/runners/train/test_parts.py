@@ -84,8 +84,8 @@ def test_a_non_finite_validation_is_no_improvement() -> None:
 
 def test_an_interval_reports_means_by_task() -> None:
     interval = Interval(["a", "b", "c"])
-    interval.add(StepTotals(2.0, 0, 10, 50, 6, False, (4.0, 9.0, 0.0)), [2, 4, 0], 0.5)
-    interval.add(StepTotals(4.0, 0, 10, 50, 2, False, (2.0, 0.0, 0.0)), [2, 0, 0], 0.5)
+    interval.add(StepTotals(2.0, 0, 10, 50, 6, False, 0.5, (4.0, 9.0, 0.0)), [2, 4, 0], 0.5)
+    interval.add(StepTotals(4.0, 0, 10, 50, 2, False, 0.5, (2.0, 0.0, 0.0)), [2, 0, 0], 0.5)
     values = interval.values()
     assert values["loss"] == 3.0
     assert values["loss/a"] == pytest.approx(6 / 4)

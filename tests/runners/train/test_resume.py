@@ -1,5 +1,6 @@
 """Stopping and going on: the same losses and the same weights, to the last bit."""
 
+import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -44,19 +45,31 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [ONE_RANK, TWO_RANKS], ids=["1 rank full", "2 ranks ZeRO-2"])
-def test_a_run_stopped_mid_epoch_and_resumed_is_bit_identical(
+def test_a_run_stopped_at_random_inside_a_step_and_resumed_is_bit_identical(
     make_run: Callable[..., Any], settings: dict[str, Any]
 ) -> None:
     whole = make_run("whole", **COMMON, **settings)
     whole.finish()
-    broken = make_run("broken", **COMMON, **settings)
-    code = broken.stop_at(3)
-    assert code in {ExitCode.INTERRUPTED, 1}, broken.console()
-    assert 3 <= broken.step() < whole.step(), "stopped before the end"
-    broken.finish()
-    assert "resumed from" in str(broken.events())
-    assert broken.series(*LOSSES) == whole.series(*LOSSES)
-    assert_same_weights(broken.output / "final", whole.output / "final")
+    micros = COMMON["gradient_accumulation_steps"]
+    # A usual step is done to its end before the run leaves; a long one is broken off.
+    for name, long_step in (("done", "1000"), ("broken-off", "0")):
+        # In the first epoch, whose last step may have fewer micro-batches.
+        last = (whole.step() // 2 - 1) * micros
+        after = random.choice([n for n in range(micros + 1, last) if n % micros])
+        step, inside = divmod(after, micros)
+        print(f"{name}: stopped in step {step + 1} after {inside} of {micros} micro-batches")
+        broken = make_run(name, **COMMON, **settings)
+        # One rank alone hears the signal.
+        rank = str(settings.get("num_processes", 1) - 1)
+        code = broken.disturbed("stop", AFTER=str(after), RANK_OF=rank, LONG_STEP=long_step)
+        assert code in {ExitCode.INTERRUPTED, 1}, broken.console()
+        newest = CheckpointFolder(broken.output / "checkpoints", None).newest()
+        assert newest is not None, broken.console()
+        assert newest.step == (step if name == "broken-off" else step + 1)
+        broken.finish()
+        assert "exactly where it stopped" in str(broken.events())
+        assert broken.series(*LOSSES) == whole.series(*LOSSES)
+        assert_same_weights(broken.output / "final", whole.output / "final")
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint_bit_identically(
@@ -75,3 +88,31 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_bit_identically(
     keys = ("loss", "eval_loss", "weight/")
     assert broken.series(*keys) == whole.series(*keys)
     assert_same_weights(broken.output / "final", whole.output / "final")
+
+
+def test_on_another_number_of_ranks_the_rest_of_the_epoch_is_trained_in_a_new_order(
+    make_run: Callable[..., Any],
+) -> None:
+    settings = {**COMMON, "num_train_epochs": 1, "log_interval": 1, "global_batch_size": 6}
+    settings |= {"gradient_accumulation_steps": 1, "per_device_train_batch_size": 1}
+    two = make_run("two", **settings, **{**TWO_RANKS, "per_device_train_batch_size": 1})
+    assert two.stop_at(3) in {ExitCode.INTERRUPTED, 1}, two.console()
+    done = two.step()
+    one = make_run("one", **settings, resume_from_checkpoint=two.output, lora_dropout=0.1)
+    one.finish()
+    whole = make_run("whole", **settings, lora_dropout=0.1)
+    whole.finish()
+    assert f"at step {done}, with the rest of the epoch in a new order" in str(one.events())
+    assert one.step() == whole.step(), "the global batch is the same, and so are the steps"
+    kept = {step: values for step, values in two.series("trained_tokens/").items() if step <= done}
+    seen = {**kept, **one.series("trained_tokens/")}
+    assert total(seen) == total(whole.series("trained_tokens/")), "every sample once, none twice"
+
+
+def total(series: dict[int, dict[str, float]]) -> dict[str, float]:
+    """The sum of each key over all steps; each task's tokens come to a number of its own."""
+    found: dict[str, float] = {}
+    for values in series.values():
+        for key, value in values.items():
+            found[key] = found.get(key, 0) + value
+    return {key: value for key, value in found.items() if not key.endswith("_per_second")}

@@ -1,0 +1,69 @@
+"""The training job with one thing going wrong inside a step, on one rank alone.
+
+python disturbed.py RUN_FOLDER, with DISTURB in the environment: "stop" sends SIGTERM between two
+micro-batches, "nan" makes a loss NaN, "full" has no memory for more than one row at a time. RANK_OF
+names the rank, AFTER counts its micro-batches. LONG_STEP is how many seconds make a step long.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from runners.config import TrainConfig
+from runners.lifecycle.job import run_job
+from runners.train import engine, loop
+from runners.train.__main__ import work
+
+WHAT = os.environ["DISTURB"]
+HERE = os.environ.get("RANK", "0") == os.environ.get("RANK_OF", "0")
+AFTER = int(os.environ.get("AFTER", "1"))
+passes = 0
+
+
+def count() -> bool:
+    """Whether this is the micro-batch in which it happens."""
+    global passes
+    passes += 1
+    return HERE and passes == AFTER
+
+
+def stopping(backward: Callable[..., None]) -> Callable[..., None]:
+    def run(self: Any, loss: Any, *, last: bool) -> None:
+        backward(self, loss, last=last)
+        if count():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return run
+
+
+def not_finite(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(self: Any, inputs: Any) -> Any:
+        loss, sums = forward(self, inputs)
+        return (loss * float("nan"), sums) if self.module.training and count() else (loss, sums)
+
+    return run
+
+
+def full(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(self: Any, inputs: Any) -> Any:
+        rows = len(inputs.model["segments"].edges) - 1
+        if HERE and self.module.training and rows > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. (for a test)")
+        return forward(self, inputs)
+
+    return run
+
+
+if __name__ == "__main__":
+    loop.LONG_STEP = float(os.environ.get("LONG_STEP", "10"))
+    for kind in (engine.PlainEngine, engine.DeepSpeedEngine):
+        if WHAT == "stop":
+            kind.backward = stopping(kind.backward)  # type: ignore[method-assign]
+        else:
+            around = {"nan": not_finite, "full": full}[WHAT]
+            kind.forward = around(kind.forward)  # type: ignore[method-assign]
+    sys.exit(run_job("train", TrainConfig, work))
