@@ -8,7 +8,7 @@ import pytest
 from runners.errors import ExitCode
 from runners.train.checkpoint import CheckpointFolder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full]
 
 FEW: dict[str, Any] = {"max_train_steps": 4, "gradient_accumulation_steps": 2}
 TWO: dict[str, Any] = {"num_processes": 2, "deepspeed": "on"}
