@@ -35,8 +35,8 @@ async def test_the_monitor_draws_the_loss_of_each_task(filled: StateFolder, make
         await open_monitor(app, pilot, 1)
         await until(pilot, lambda: len(_loss(app).curves) == 3)
         assert [curve.name for curve in _loss(app).curves] == ["loss", "java", "python"]
-        drawn = _loss(app)._drawn
-        assert any("\u2800" < character < "\u2900" for character in drawn.plain)
+        # Drawing waits for the next tick.
+        await until(pilot, lambda: any("\u2800" < c < "\u2900" for c in _loss(app)._drawn.plain))
 
 
 async def test_measured_memory_stands_beside_what_was_expected(

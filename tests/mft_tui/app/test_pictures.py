@@ -33,6 +33,7 @@ from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.run_table import RunTable
 from mft_tui.widgets.task_rows import TaskRows
 from mft_tui.widgets.title_bar import TitleBar
+from runners.config import launch_line
 from runners.hardware import probe
 from runners.hardware.host import Cpus, HostMemory
 from runners.hardware.sampler import GpuSampler
@@ -272,6 +273,8 @@ def app(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(monitor, "_detect_gpus", lambda: seen.gpus)
     for module in (monitor, hardware_step):
         monkeypatch.setattr(module, "_open_sampler", lambda: GpuSampler(nvml).__enter__())
+    # The review shows the interpreter, which lies elsewhere on each machine.
+    monkeypatch.setitem(launch_line.accelerate_argv.__kwdefaults__, "python", "python")
     made = MftApp(StateFolder(Path()), clock=lambda: NOW, pulse=3600)
     made.animation_level = "none"
     return made

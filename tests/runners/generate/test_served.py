@@ -30,6 +30,8 @@ class ScriptedServer(ThreadingHTTPServer):
     """Streams a fixed completion for each prompt, in pieces of a few characters."""
 
     daemon_threads = True
+    # As many as may ask at once: a connection beyond the queue is dropped, not refused.
+    request_queue_size = 64
     faulty = False
     plain = False
     asked = 0
@@ -168,7 +170,7 @@ def test_a_server_that_knows_the_plain_protocol_only_is_asked_in_it(
 ) -> None:
     well = {c.key: c.completion for c in answered(server)}
     server.plain, server.asked = True, 0
-    made = answered(server, extensions={"skip_special_tokens": False}, attempts=1)
+    made = answered(server, extensions={"skip_special_tokens": False}, attempts=1, timeout=60.0)
     assert {c.key: c.completion for c in made} == well
     # Only the requests that were in flight when the server first refused are asked twice.
     assert len(REQUESTS) < server.asked <= len(REQUESTS) + 8

@@ -100,13 +100,14 @@ def test_on_another_number_of_ranks_the_rest_of_the_epoch_is_trained_in_a_new_or
     make_run: Callable[..., Any],
 ) -> None:
     settings = {**COMMON, "num_train_epochs": 1, "log_interval": 1, "global_batch_size": 6}
-    settings |= {"gradient_accumulation_steps": 1, "per_device_train_batch_size": 1}
-    two = make_run("two", **settings, **{**TWO_RANKS, "per_device_train_batch_size": 1})
+    settings |= {**TWO_RANKS, "gradient_accumulation_steps": 1, "per_device_train_batch_size": 1}
+    alone = {**settings, "num_processes": 1}
+    two = make_run("two", **settings)
     assert two.stop_at(3) in {ExitCode.INTERRUPTED, 1}, two.console()
     done = two.step()
-    one = make_run("one", **settings, resume_from_checkpoint=two.output, lora_dropout=0.1)
+    one = make_run("one", **alone, resume_from_checkpoint=two.output)
     one.finish()
-    whole = make_run("whole", **settings, lora_dropout=0.1)
+    whole = make_run("whole", **alone)
     whole.finish()
     assert f"at step {done}, with the rest of the epoch in a new order" in str(one.events())
     assert one.step() == whole.step(), "the global batch is the same, and so are the steps"
