@@ -9,7 +9,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,13 +27,8 @@ STALE_SECONDS = 60.0
 START_SECONDS = 60.0
 """What a launcher gets to start a supervisor for the run it has recorded."""
 
-
-@dataclass(frozen=True)
-class Seen:
-    """A run and how it is to be shown: its status, or ``stale``."""
-
-    run: "RunRecord"
-    shown: str
+DYING_SECONDS = 2.0
+"""How long a dead supervisor's lock is waited for: its last thread, or its guard, may have it."""
 
 
 def refresh(
@@ -126,7 +120,12 @@ def settle(
             ended_at=clock(),
             message=f"its folder is gone: {folder.path}",
         )
-    with exclusive(folder.lock) as alone:
+    deadline = time.monotonic() + DYING_SECONDS
+
+    def dying() -> bool:
+        return time.monotonic() < deadline and is_dead(store.get_run(run_id), machine, clock())
+
+    with exclusive(folder.lock, dying) as alone:
         run = store.get_run(run_id)
         if not alone or not is_dead(run, machine, clock()):
             return False

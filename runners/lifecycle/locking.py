@@ -7,21 +7,30 @@ acts on what was true a moment ago.
 
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[bool]:
-    """Hold the lock at ``path`` for the block; yields False, at once, when somebody else has it."""
+def exclusive(path: Path, wait_while: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+    """Hold the lock at ``path`` for the block; yields False when somebody else has it.
+
+    That is told at once, or as soon as ``wait_while``, asked again and again, no longer holds.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        while not (alone := _taken(handle)) and wait_while():
+            time.sleep(0.01)
+        yield alone
     finally:
         os.close(handle)
+
+
+def _taken(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
