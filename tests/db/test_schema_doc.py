@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 from db import tables
 from db.schema_doc import schema_markdown
@@ -22,3 +23,8 @@ def test_it_is_printed_by_the_module() -> None:
         [sys.executable, "-m", "db.schema_doc"], capture_output=True, text=True, check=True
     )
     assert done.stdout == schema_markdown()
+
+
+def test_the_page_in_the_docs_is_of_these_tables() -> None:
+    page = Path(__file__).parents[2] / "docs" / "schema.md"
+    assert page.read_text() == schema_markdown(), "python -m db.schema_doc > docs/schema.md"
