@@ -89,6 +89,7 @@ def _facts(
         ("status", _status(run)),
         ("times", _times(run)),
         ("progress", _progress(run)),
+        ("memory", _memory(run)),
         ("lineage", _lineage(store, run)),
         ("tags", " ".join(store.tags(run.id))),
         ("note", run.note),
@@ -105,6 +106,16 @@ def _facts(
         verified = "unchanged after the run"
         facts.append(("inputs", verified if status.inputs_verified else "CHANGED during the run"))
     return [(name, value) for name, value in facts if value]
+
+
+def _memory(run: "RunRecord") -> str:
+    """What a rank of a training run held at its peak, beside what it was expected to hold."""
+    summary = jsonlib.loads(run.summary)
+    peak, expected = (summary.get(f"{k}_memory_bytes") for k in ("peak", "estimated"))
+    if peak is None:
+        return ""
+    told = f"{peak / 2**30:.2f} GiB at the peak of rank 0"
+    return f"{told}, {expected / 2**30:.2f} GiB estimated" if expected else told
 
 
 def _status(run: "RunRecord") -> str:

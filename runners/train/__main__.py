@@ -9,7 +9,7 @@ from runners.config import TrainConfig
 from runners.lifecycle.job import Job, run_job
 from runners.train import loop
 from runners.train.export import export_weights
-from runners.train.memory import refuse_other_restarts
+from runners.train.memory import expected_memory, refuse_other_restarts
 from runners.train.setup import Setup
 
 
@@ -26,6 +26,8 @@ def work(job: Job[TrainConfig]) -> Mapping[str, object]:
     if ending == "stopped":
         return {}
     summary: dict[str, object] = {"steps": training.done, "ended": ending, "resumed_from": began}
+    summary["peak_memory_bytes"] = setup.meter.peak()
+    summary["estimated_memory_bytes"] = expected_memory(job.config, setup.model_config)
     best = setup.checkpoints.best()
     take_best = job.config.early_stopping and best is not None and best.step != training.done
     weights = {}

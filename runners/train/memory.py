@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from runners.config import TrainConfig
@@ -17,6 +18,42 @@ from runners.train.order import Spread
 
 GIB = 1 << 30
 _CUT = "micro-batch.json"
+
+
+class MemoryMeter:
+    """What this rank held at its peak, to stand beside the estimate.
+
+    On a GPU what torch allocated there. On CPU the growth of the process since the meter was made,
+    because the estimate counts tensors and not the interpreter with its libraries.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._before = psutil.Process().memory_info().rss
+
+    def peak(self) -> int:
+        """Bytes."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        return max(_peak_resident() - self._before, 0)
+
+
+def _peak_resident() -> int:
+    """Bytes. Not getrusage's: that one remembers what the launcher had before exec."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:  # not Linux
+        return psutil.Process().memory_info().rss
+    kib = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(kib) * 1024
+
+
+def expected_memory(config: TrainConfig, model: Mapping[str, Any]) -> int | None:
+    """The estimate for one rank, bytes; None for a model that cannot be estimated."""
+    try:
+        return estimate(config, model, detect()).bytes_per_rank
+    except MftError:
+        return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

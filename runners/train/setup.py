@@ -41,7 +41,7 @@ from runners.train.checkpoint import Checkpoint, CheckpointFolder
 from runners.train.coba import CoBa
 from runners.train.engine import DeepSpeedEngine, Engine, PlainEngine
 from runners.train.loop import Training
-from runners.train.memory import Cut
+from runners.train.memory import Cut, MemoryMeter
 from runners.train.model import WeightedLoss
 from runners.train.optimizer import make_optimizer
 from runners.train.order import DataOrder, Position, Spread
@@ -87,6 +87,7 @@ class Setup:
         self.leader = self.accelerator.is_main_process
         with self.accelerator.main_process_first():
             self.base: Base = prepare_base(self.config, output, lambda: self.leader)
+        self.meter = MemoryMeter(self.accelerator.device)
         self.model_config = read_model_config(self.base.folder)
         require_alibi_trainable(
             self.model_config,
@@ -335,10 +336,9 @@ class Setup:
 
     def _measures(self, interval: Interval) -> Mapping[str, float]:
         """Peak memory, and MFU where the peak is known."""
-        values: dict[str, float] = {}
+        values: dict[str, float] = {"peak_memory_bytes": self.meter.peak()}
         device = self.accelerator.device
         if device.type == "cuda":
-            values["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
             peak = self.config.peak_tflops
             rate = peak * 1e12 if peak else peak_flops(torch.cuda.get_device_name(device))
         else:

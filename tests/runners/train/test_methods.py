@@ -66,6 +66,9 @@ def test_an_adapter_trains_merges_and_reloads(
     run = make_run(**BASE, **settings)
     run.finish()
     assert_merges(run.output / "final", material.model, tmp_path / "merged")
+    summary = run.events()[-1].summary
+    assert summary["peak_memory_bytes"] > 0
+    assert summary["estimated_memory_bytes"] > 0
 
 
 @pytest.mark.parametrize("stage", [2, 3])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from runners.errors import MissingInputError
 from runners.train.checkpoint import Checkpoint, CheckpointFolder, RandomState
 from runners.train.cross_entropy import token_losses
-from runners.train.memory import is_out_of_memory
+from runners.train.memory import MemoryMeter, is_out_of_memory
 from runners.train.schedule import Schedule
 from runners.train.speed import step_flops
 from runners.train.tally import Interval, StepTotals, task_values
@@ -151,6 +151,15 @@ def write(folder: CheckpointFolder, step: int, *, best: bool = False) -> Checkpo
     state = RandomState.now(torch.device("cpu"))
     position = {"position": {"step": step}}
     return folder.write(step, tensors, state, position, rank=0, wait=lambda: None, best=best)
+
+
+def test_the_meter_tells_the_tensors_that_were_held_and_not_the_libraries() -> None:
+    meter = MemoryMeter(torch.device("cpu"))
+    before = meter.peak()  # earlier tests in this process may have held more
+    held = torch.ones((before >> 2) + (128 << 20), dtype=torch.float32)
+    at_most = held.nbytes + (64 << 20)
+    del held
+    assert at_most - (96 << 20) < meter.peak() < at_most
 
 
 def test_the_newest_are_kept_and_the_best_besides(tmp_path: Path) -> None:
