@@ -1,15 +1,19 @@
 """``mft-tui estimate``: what a training run needs, before anything is launched or downloaded."""
 
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mft_tui.cli.output import data, print_json
+from mft_tui.cli.following import display_for
+from mft_tui.cli.output import console, data, print_json
 from runners.errors import MissingInputError, UsageError
+from runners.lifecycle.events import Progress
 
 if TYPE_CHECKING:
+    from runners.config import TrainConfig
     from runners.hardware.estimate import Estimate
     from runners.hardware.probe import Hardware
     from runners.hardware.speed import DataCounts
@@ -41,16 +45,22 @@ def estimate(
     trained_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens that are targets; all by default.")
     ] = None,
+    count: Annotated[
+        bool,
+        typer.Option(
+            "--count", help="Count samples and tokens: tokenizes the data, once for training too."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")] = False,
 ) -> None:
     """Memory per rank, steps and time of a training run; whether it fits, and what would help.
 
-    Needs the model's config.json only: no weights are loaded. `mft-tui validate --tokenizer` counts
-    samples and tokens.
+    Needs the model's config.json only: no weights are loaded. Steps and time need to know the data:
+    --count reads it with the model's tokenizer, or say what `mft-tui validate --tokenizer` counted.
 
     \b
     Examples:
-      mft-tui estimate train.json
+      mft-tui estimate train.json --count
       mft-tui estimate train.json --gpus 8 --gpu-memory 80GB --gpu-name H100
       mft-tui estimate train.json --set peft_type=qlora --samples 20000 --tokens 9000000 --json
     """
@@ -60,11 +70,17 @@ def estimate(
 
     resolved = resolve("train", file=config, flags=settings_from_text(settings or []))
     assert isinstance(resolved.config, TrainConfig)
+    if count and (samples, tokens, trained_tokens) != (None, None, None):
+        raise UsageError(
+            "the data is either counted or told",
+            where="--count",
+            fix="Leave out --count, or --samples, --tokens and --trained-tokens.",
+        )
     answer = estimate_run(
         resolved.config,
         read_model(resolved.config.pretrained_model_path, model_config),
         _hardware(gpus, gpu_memory, gpu_name),
-        _counts(samples, tokens, trained_tokens),
+        _count(resolved.config) if count else _counts(samples, tokens, trained_tokens),
     )
     if as_json:
         print_json(answer.to_json())
@@ -136,6 +152,27 @@ def parse_size(text: str) -> int:
     return int(float(found[1]) * {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}[found[2].upper()])
 
 
+def _count(config: "TrainConfig") -> "DataCounts":
+    from runners.data.counting import count_training_data
+
+    folder = Path(config.pretrained_model_path).expanduser()
+    if not folder.is_dir():
+        raise MissingInputError(
+            "counting tokens needs the model's tokenizer here",
+            where=f"pretrained_model_path: {config.pretrained_model_path}",
+            fix="Fetch the model first, or pass --samples and --tokens.",
+        )
+    with display_for(console, "counting") as display:
+
+        def tell(stage: str, done: int, total: int | None, unit: str) -> None:
+            display.event(
+                Progress(at=time.time(), seq=0, stage=stage, done=done, total=total, unit=unit)
+            )
+            display.tick()
+
+        return count_training_data(config, folder, on_progress=tell)
+
+
 def _counts(samples: int | None, tokens: int | None, trained: int | None) -> "DataCounts | None":
     from runners.hardware.speed import DataCounts
 
@@ -203,8 +240,7 @@ def _show_speed(answer: "Estimate") -> None:
         )
     else:
         data.print(
-            f"{speed.tokens_per_step:,} tokens an optimizer step; "
-            "pass --samples and --tokens for steps and time"
+            f"{speed.tokens_per_step:,} tokens an optimizer step; --count tells steps and time"
         )
     if speed.seconds is not None and speed.tokens_per_second is not None:
         data.print(f"about {_duration(speed.seconds)} at {speed.tokens_per_second:,.0f} tokens/s")

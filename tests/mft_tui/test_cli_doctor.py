@@ -254,6 +254,7 @@ def test_the_gpus_of_this_machine_are_taken_when_none_are_given(config: Path) ->
         (["--gpus", "1"], ExitCode.USAGE, "--gpu-memory 24GB"),
         (["--gpu-memory", "lots"], ExitCode.USAGE, "is not a size"),
         (["--samples", "5"], ExitCode.USAGE, "--tokens"),
+        (["--samples", "5", "--count"], ExitCode.USAGE, "Leave out --count"),
         (["--set", "pretrained_model_path=/nowhere"], ExitCode.MISSING, "/nowhere"),
         (["--set", "lora_targets=attn"], ExitCode.USAGE, "down_proj"),
     ],
