@@ -20,6 +20,7 @@ from runners.data.cache import build_cache
 from runners.data.fast_bpe import fast_encoder, fast_recipe
 from runners.data.preview import encode_record
 from runners.data.records import get_format
+from runners.data.sources import find_tasks
 from runners.data.tokenizer import load_tokenizer
 from runners.errors import JobFailedError, MissingInputError
 from tests.runners.data.conftest import chat, make_tokenizer
@@ -38,11 +39,17 @@ def real_task(write_task, real_pairs):
     return write_task("docstring2code", records)
 
 
-def test_every_samples_ids_are_the_tokenizers_own(real_task, qwen3):
-    cache = build_cache(config(real_task, seq_length=100_000), qwen3)
-    tokenizer = load_tokenizer(qwen3)
+def assert_tokenized_as_the_tokenizer_would(folders, tokenizer_path):
+    """Every sample's ids and mask, against the slow way through the tokenizer itself."""
+    cache = build_cache(config(*folders, seq_length=100_000), tokenizer_path)
+    tokenizer = load_tokenizer(tokenizer_path)
     form = get_format("chat_rounds")
-    lines = (real_task / "train.jsonl").read_bytes().splitlines()
+    lines = [
+        line
+        for task in find_tasks(folders)
+        for file in task.files
+        for line in file.path.read_bytes().splitlines()
+    ]
     assert len(cache) == len(lines)
     for i, line in enumerate(lines):
         ids, mask = encode_record(form.decoder().decode(line), form, tokenizer)
@@ -51,6 +58,20 @@ def test_every_samples_ids_are_the_tokenizers_own(real_task, qwen3):
         assert cache.trained_counts[i] == sum(mask)
     meta = json.loads((cache.folder / "meta.json").read_bytes())
     assert meta["fast"], "the fast path should serve this tokenizer"
+
+
+def test_every_samples_ids_are_the_tokenizers_own(real_task, qwen3):
+    assert_tokenized_as_the_tokenizer_would([real_task], qwen3)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+def test_every_id_of_the_whole_standard_library_is_the_tokenizers_own(shared, qwen3, tmp_path):
+    tool = shared / "tools" / "stdlib_tasks.py"
+    subprocess.run([sys.executable, tool, tmp_path / "data"], check=True)
+    folders = sorted((tmp_path / "data").iterdir())
+    assert len(folders) == 3
+    assert_tokenized_as_the_tokenizer_would(folders, qwen3)
 
 
 def test_the_cache_does_not_depend_on_workers_or_on_compression(
