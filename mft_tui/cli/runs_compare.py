@@ -105,12 +105,14 @@ def _print_flips(first: str, second: str, flips: "Flips") -> None:
         f"{first} to {second}: of {flips.compared} questions {flips.only_second} gained, "
         f"{flips.only_first} lost; McNemar's exact p = {flips.p_value:.3g}",
         markup=False,
+        soft_wrap=True,
     )
     for question in flips.questions[:_SHOWN_FLIPS]:
         data.print(
             f"  {question.task} {question.index} ({question.task_id}): "
             f"{question.first} became {question.second}",
             markup=False,
+            soft_wrap=True,
         )
     if (left := len(flips.questions) - _SHOWN_FLIPS) > 0:
         data.print(f"  and {left} more (--json has them all)")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import db
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 LAUNCH = """
@@ -188,6 +190,31 @@ def test_an_unknown_run_is_one_clear_error(mft_home: Path) -> None:
         assert done.returncode == 5, done.stderr
         assert "zzzz" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_two_evaluations_are_compared_question_by_question(mft_home: Path) -> None:
+    verdicts = {"1first": [1] * 12 + [0] * 4, "2second": [1] * 4 + [0] * 8 + [1] + [0] * 3}
+    with db.open_store(mft_home / "mft.db") as store:
+        for run_id, passed in verdicts.items():
+            store.insert_run(db.RunRecord(id=run_id, kind="evaluate", status="finished"))
+            writer = store.writer(run_id)
+            writer.verdicts(
+                "mbpp",
+                [
+                    db.VerdictRecord(i, f"MBPP/{i}", bool(p), "passed" if p else "timeout")
+                    for i, p in enumerate(passed)
+                ],
+            )
+            writer.commit()
+
+    told = mft("runs", "compare", "1first", "2second")
+
+    summary = "1first to 2second: of 16 questions 1 gained, 8 lost; McNemar's exact p = 0.0391"
+    assert summary in told.stdout.splitlines()
+    assert "  mbpp 12 (MBPP/12): timeout became passed" in told.stdout.splitlines()
+    (flips,) = json.loads(mft("runs", "compare", "1first", "2second", "--json").stdout)["flips"]
+    assert (flips["gained"], flips["lost"], flips["p"]) == (1, 8, 20 / 2**9)
+    assert len(flips["questions"]) == 9
 
 
 REPLAY = """

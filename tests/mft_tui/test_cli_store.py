@@ -73,6 +73,8 @@ def test_a_damaged_store_is_told_and_made_anew_from_the_run_folders(
     assert Path(report["aside"]).read_bytes() == bytes(content)
     shown = json.loads(mft("runs", "show", first, "--json").stdout)
     assert (shown["status"], len(shown["series"]["loss"])) == ("finished", 4)
+    assert shown["note"] == "the good one"  # a run folder does not have it; the tags are lost
+    assert second not in _listed(), "what was in the trash stays there"
     assert mft("runs", "rebuild").returncode == 0
 
 
