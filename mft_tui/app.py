@@ -13,23 +13,27 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, work
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.signal import Signal
 
+from db.errors import StoreError
 from mft_tui.screens.home import HomeScreen
 from mft_tui.screens.preferences import Preferences, load_preferences, save_preferences
 from mft_tui.screens.too_small import LEAST_HEIGHT, LEAST_WIDTH, TooSmall
 from mft_tui.screens.tracker import SharedStore, Tracker
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.lanes import Lanes
 from mft_tui.widgets.themes import THEMES
+from runners.errors import MftError
 from runners.lifecycle.folders import StateFolder
 
 if TYPE_CHECKING:
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
 
 _FUNCTION_KEY = re.compile(r"f\d+")
 _LONG_JOB = 60.0
+_LIVENESS_PULSES = 5
+_SAME_TROUBLE_AFTER = 60.0
 _LEAVE_AT_MOST = 0.8
 _LOOK_AT_MOST = 0.4
 
@@ -87,15 +93,15 @@ class MftApp(App[int]):
         store = SharedStore(self.state)
         self.tracker = Tracker(store, self.lanes["store"])
         self.actor = Tracker(store, self.lanes["actions"])
+        self._watchman = Tracker(store, self.lanes["liveness"])
         self.runs_changed: Signal[None] = Signal(self, "runs-changed")
         self.live: dict[str, RunRow] = {}
         """Runs that go on now, by id, as the last pulse saw them."""
         self.preferences: Preferences = load_preferences(self._preferences_path)
         self._pulse = pulse
         self._version: object = None
-        self._beats = 0
         self._beating = False
-        self._trouble = ""
+        self._troubles: dict[str, float] = {}
         for theme in THEMES:
             self.register_theme(theme)
         known = {theme.name for theme in THEMES}
@@ -117,14 +123,16 @@ class MftApp(App[int]):
 
     def _begin(self) -> None:
         self.set_interval(self._pulse, self._beat)
+        # Not a part of the pulse: while one run writes, every pulse has its change to tell, and
+        # the death of another would wait for a quiet one.
+        self.set_interval(_LIVENESS_PULSES * self._pulse, self._look_for_the_dead)
         self._beat()
         if self.preferences.monitoring:
             self._go_back_to(self.preferences.monitoring)
 
-    @work(group="reopen", exit_on_error=False)
+    @guarded(group="reopen")
     async def _go_back_to(self, run_ids: list[str]) -> None:
         """Open the monitor that was open when the app was left, if its runs are still there."""
-        from db.errors import StoreError
         from mft_tui.screens.monitor import MonitorScreen
 
         try:
@@ -138,29 +146,19 @@ class MftApp(App[int]):
     # The pulse: notice that something changed, and say so
 
     def _beat(self) -> None:
-        self._beats += 1
         # A beat that takes long (the first one imports the database) is not overtaken.
         if not self._beating:
             self._beating = True
             self._notice()
 
-    @work(group="pulse", exit_on_error=False)
+    @guarded(group="pulse")
     async def _notice(self) -> None:
-        from db.errors import StoreError
-
         try:
             version = self.tracker.version()
             if version != self._version:
                 await self._see_live()
                 self._version = version
                 self.runs_changed.publish(None)
-            elif self.live and self._beats % 5 == 0:
-                await self._refresh_liveness()
-            self._trouble = ""
-        except StoreError as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                self.notify(str(error), title="The store", severity="error", timeout=15)
         finally:
             self._beating = False
 
@@ -175,13 +173,18 @@ class MftApp(App[int]):
         for run in await self.tracker.ask(lambda store: [*_still_kept(store, gone)]):
             self._tell_ended(run)
 
-    async def _refresh_liveness(self) -> None:
+    @guarded(group="liveness", exclusive=True)
+    async def _look_for_the_dead(self) -> None:
+        """Settle the runs of this machine whose supervisor is gone; the pulse sees the change."""
+        if not self.live:
+            return
+
         def look(store: "Store") -> None:
             from runners.lifecycle import liveness
 
             liveness.refresh(store)
 
-        await self.actor.ask(look)
+        await self._watchman.ask(look)
 
     def _tell_ended(self, run: "RunRecord") -> None:
         title = "".join(letter for letter in run.name or run.id if letter.isprintable())
@@ -209,6 +212,35 @@ class MftApp(App[int]):
         del markup
         super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
 
+    def tell_trouble(self, error: Exception) -> None:
+        """Say what a worker could not do: once a minute at most, as many ask again and again.
+
+        What is no error of the person's or the machine's is ours, and its traceback is kept.
+        """
+        ours = not isinstance(error, MftError | StoreError | OSError)
+        words = f"{type(error).__name__}: {error}" if ours else str(error)
+        now = time.monotonic()
+        if now - self._troubles.get(words, -_SAME_TROUBLE_AFTER) < _SAME_TROUBLE_AFTER:
+            return
+        self._troubles[words] = now
+        title = "Could not be done"
+        if ours:
+            title = "A fault of mft-tui"
+            words += f"\n{self._keep_fault(error)}"
+        self.notify(words, title=title, severity="error", timeout=15)
+
+    def _keep_fault(self, error: Exception) -> str:
+        """Write the traceback down; a sentence that says where it is."""
+        log = self.state.root / "app.log"
+        text = "".join(traceback.format_exception(error))
+        try:
+            self.state.root.mkdir(parents=True, exist_ok=True)
+            with log.open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+        except OSError as trouble:
+            return f"Its traceback could not be kept ({trouble.strerror})."
+        return f"Its traceback is in {log}."
+
     # Leaving
 
     def _heed_signals(self) -> None:
@@ -224,7 +256,7 @@ class MftApp(App[int]):
         threading.Thread(target=_exit_later, args=(code,), daemon=True).start()
         self.exit(code, return_code=code)
 
-    @work(group="quit", exclusive=True)
+    @guarded(group="quit", exclusive=True)
     async def action_quit(self) -> None:  # type: ignore[override]
         """Leave; ask first when jobs go on."""
         if self.live:
@@ -245,8 +277,6 @@ class MftApp(App[int]):
 
     async def _see_live_soon(self) -> None:
         """Look again, but not for long: whoever wants to leave is not kept waiting."""
-        from db.errors import StoreError
-
         with contextlib.suppress(TimeoutError, StoreError):
             await asyncio.wait_for(self._see_live(), _LOOK_AT_MOST)
 

@@ -24,7 +24,7 @@ async def attempt(app: "MftApp", deed: "Callable[[Store], T]") -> T | None:
     """Do ``deed`` in the action lane; None, and a message, when it could not be done."""
     try:
         return await app.actor.ask(deed)
-    except (MftError, StoreError) as error:
+    except (MftError, StoreError, OSError) as error:
         app.notify(str(error), title="Not done", severity="error", timeout=10)
         return None
 

@@ -59,7 +59,7 @@ class AskText(ModalScreen[str | None]):
         with Vertical():
             yield Static(self._question, markup=False)
             yield Input(self._value)
-            yield Static(self._hint or "enter to keep, esc to cancel", classes="hint")
+            yield Static(self._hint or "enter to keep, esc to cancel", classes="hint", markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.dismiss(event.value)

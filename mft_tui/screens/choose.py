@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -32,9 +33,9 @@ class Choose(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Static(self._title)
+            yield Static(self._title, markup=False)
             yield OptionList(
-                *(Option(choice, id=f"c{n}") for n, choice in enumerate(self._choices))
+                *(Option(Text(choice), id=f"c{n}") for n, choice in enumerate(self._choices))
             )
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:

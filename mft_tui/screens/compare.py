@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.table import Table
 from rich.text import Text
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from mft_tui.screens.series import Line, read_curves
 from mft_tui.widgets.command_line import CommandLine
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.quantities import number
@@ -94,7 +95,7 @@ class CompareScreen(Screen[None]):
         self.query_one(CommandLine).argv = ("mft-tui", "runs", "compare", *self._ids)
         self._read()
 
-    @work(group="compare", exclusive=True)
+    @guarded(group="compare", exclusive=True)
     async def _read(self) -> None:
         from db.errors import StoreError
 
@@ -143,7 +144,7 @@ class CompareScreen(Screen[None]):
         event.stop()
         self._show_curves()
 
-    @work(group="curves", exclusive=True)
+    @guarded(group="curves", exclusive=True)
     async def _show_curves(self) -> None:
         chart = self.query_one(MetricChart)
         if self.found is None or not self.found.metrics:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
@@ -17,6 +17,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from db.records import RunRecord, VerdictRecord
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.title_bar import TitleBar
 from runners.errors import MftError
@@ -76,7 +77,7 @@ class FailuresScreen(Screen[None]):
     def _mft(self) -> "MftApp":
         return cast("MftApp", self.app)
 
-    @work(group="failures", exclusive=True)
+    @guarded(group="failures", exclusive=True)
     async def _read(self) -> None:
         run_id, task = self._run.id, self._task_name
         verdicts = await self._mft.tracker.ask(lambda store: store.verdicts(run_id, task))
@@ -99,7 +100,7 @@ class FailuresScreen(Screen[None]):
     def _chosen(self, event: OptionList.OptionHighlighted) -> None:
         self._bring(self._failures[event.option_index])
 
-    @work(group="case", exclusive=True)
+    @guarded(group="case", exclusive=True)
     async def _bring(self, verdict: VerdictRecord) -> None:
         config = json.loads(self._run.config or "{}")
         self._case = await self._mft.lanes["files"].call(

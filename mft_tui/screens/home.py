@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.markup import escape
 from rich.text import Text
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
@@ -13,6 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from db.records import LIVE_STATUSES, RunQuery, RunRecord, RunRow
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.run_columns import COLUMNS
 from mft_tui.widgets.run_table import RunTable
@@ -104,7 +105,7 @@ class HomeScreen(Screen[None]):
     def _bring(self, wanted: RunTable.Wanted) -> None:
         self._fetch(wanted.offset, wanted.limit)
 
-    @work(group="pages", exit_on_error=False)
+    @guarded(group="pages")
     async def _fetch(self, offset: int, limit: int) -> None:
         from db.errors import QueryError, StoreError
 
@@ -132,16 +133,18 @@ class HomeScreen(Screen[None]):
         self._tell(page.total)
 
     def _tell(self, total: int) -> None:
-        live = len(self._app.live)
-        words = [
-            f"[$primary]{live} running[/]" if live else "",
-            f"{total:,} run{'s' * (total != 1)}",
-        ]
+        words = [Text(f"{total:,} run{'s' * (total != 1)}")]
+        if live := len(self._app.live):
+            words.insert(0, Text(f"{live} running", self._tone("primary")))
         if self._filter:
-            words.insert(0, f"[$accent]{escape(self._filter)}[/]")
+            words.insert(0, Text(self._filter, self._tone("accent")))
         if self.table.marked:
-            words.insert(0, f"{len(self.table.marked)} marked")
-        self.query_one(TitleBar).status = _resolve(self, " · ".join(word for word in words if word))
+            words.insert(0, Text(f"{len(self.table.marked)} marked"))
+        self.query_one(TitleBar).status = Text(" · ").join(words)
+
+    def _tone(self, name: str) -> str:
+        """A theme's colour by name, for texts that do not know themes."""
+        return self.app.theme_variables.get(name, "").removeprefix("ansi_")
 
     @on(RunTable.Moved)
     def _about(self, event: RunTable.Moved) -> None:
@@ -209,7 +212,7 @@ class HomeScreen(Screen[None]):
         self._app.remember()
         self.table.restart()
 
-    @work(group="ask", exclusive=True)
+    @guarded(group="ask", exclusive=True)
     async def action_columns(self) -> None:
         from mft_tui.screens.columns import ColumnsScreen
 
@@ -292,35 +295,35 @@ class HomeScreen(Screen[None]):
         here = self.table.current
         return list(self.table.marked.values()) or ([here] if here is not None else [])
 
-    @work(group="act")
+    @guarded(group="act")
     async def action_replay(self) -> None:
         from mft_tui.screens.replaying import replay_run
 
         if (row := self._chosen()) is not None:
             await replay_run(self._app, row.run)
 
-    @work(group="act")
+    @guarded(group="act")
     async def action_resume(self) -> None:
         from mft_tui.screens.actions import resume_run
 
         if (row := self._chosen()) is not None:
             await resume_run(self._app, row.run)
 
-    @work(group="act")
+    @guarded(group="act")
     async def action_export(self) -> None:
         from mft_tui.screens.actions import export_run
 
         if (row := self._chosen()) is not None:
             await export_run(self._app, row.run)
 
-    @work(group="act")
+    @guarded(group="act")
     async def action_stop(self) -> None:
         from mft_tui.screens.actions import stop_run
 
         if (row := self._chosen()) is not None:
             await stop_run(self._app, row.run.id)
 
-    @work(group="ask", exclusive=True)
+    @guarded(group="ask", exclusive=True)
     async def action_delete(self) -> None:
         from mft_tui.screens.actions import trash_runs
 
@@ -329,21 +332,21 @@ class HomeScreen(Screen[None]):
             self.table.marked.clear()
             self.table.renew()
 
-    @work(group="ask", exclusive=True)
+    @guarded(group="ask", exclusive=True)
     async def action_note(self) -> None:
         from mft_tui.screens.actions import edit_note
 
         if (row := self._chosen()) is not None and await edit_note(self._app, row.run):
             self.table.renew()
 
-    @work(group="ask", exclusive=True)
+    @guarded(group="ask", exclusive=True)
     async def action_tag(self) -> None:
         from mft_tui.screens.actions import edit_tags
 
         if (row := self._chosen()) is not None and await edit_tags(self._app, row):
             self.table.renew()
 
-    @work(group="act")
+    @guarded(group="act")
     async def action_demo(self) -> None:
         from mft_tui.screens.actions import run_demo
 
@@ -353,16 +356,3 @@ class HomeScreen(Screen[None]):
         if (row := self._chosen()) is not None:
             self.app.copy_to_clipboard(f"mft-tui runs show {row.run.id}")
             self.notify("Command copied", timeout=2)
-
-
-def _resolve(screen: Screen[None], markup: str) -> str:
-    """Theme colours by name, for renderables that do not know them."""
-    variables = screen.app.theme_variables
-    for name in ("primary", "accent", "success", "warning", "error"):
-        colour = variables.get(name, "default")
-        markup = markup.replace(f"[${name}]", f"[{_rich_colour(colour)}]")
-    return markup
-
-
-def _rich_colour(colour: str) -> str:
-    return colour.removeprefix("ansi_") if colour.startswith("ansi_") else colour

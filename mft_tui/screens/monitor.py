@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.text import Text
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -17,6 +16,7 @@ from mft_tui.screens.monitor_panes import Pane, pane_for
 from mft_tui.screens.run_facts import estimated_memory, read_validation, run_facts
 from mft_tui.widgets.facts import Facts
 from mft_tui.widgets.gpu_table import GpuTable
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.log_pane import LogPane
 from mft_tui.widgets.quantities import bar, span
@@ -117,7 +117,7 @@ class MonitorScreen(Screen[None]):
         """The run that is shown."""
         return self._ids[self._place]
 
-    @work(group="open", exclusive=True)
+    @guarded(group="open", exclusive=True)
     async def _open(self) -> None:
         from db.errors import StoreError
 
@@ -167,7 +167,7 @@ class MonitorScreen(Screen[None]):
             self._looking = True
             self._look_once()
 
-    @work(group="look", exit_on_error=False)
+    @guarded(group="look")
     async def _look_once(self) -> None:
         try:
             await self._look_and_tell()
@@ -230,7 +230,7 @@ class MonitorScreen(Screen[None]):
         if run.attempt > 1:
             words.append(f"attempt {run.attempt}")
         words.append(f"{mark} {status}")
-        title.status = " · ".join(words)
+        title.status = Text(" · ".join(words))
         tabs = Text()
         for place, run_id in enumerate(self._ids):
             tabs.append(f" {run_id} ", "reverse" if place == self._place else "")
@@ -256,7 +256,7 @@ class MonitorScreen(Screen[None]):
         for panel in self.query(Facts):  # none when the app was left while this was read
             panel.show(facts[:6] if panel.id == "top" else facts)
 
-    @work(group="estimate", exclusive=True)
+    @guarded(group="estimate", exclusive=True)
     async def _estimate(self, run: RunRecord) -> None:
         self._needs = await self._app.lanes["data"].call(estimated_memory, run)
         if self.run is not None and self.run.id == run.id:
@@ -264,7 +264,7 @@ class MonitorScreen(Screen[None]):
 
     # The machine
 
-    @work(group="sample", exclusive=True, exit_on_error=False)
+    @guarded(group="sample", exclusive=True)
     async def _sample(self) -> None:
         table = self.query_one(GpuTable)
         if not self.is_current or not table.is_on_screen:
@@ -290,20 +290,20 @@ class MonitorScreen(Screen[None]):
             return self.run.status in ("stopped", "failed", "crashed")
         return self.run.kind != "export"
 
-    @work(group="act")
+    @guarded(group="act")
     async def action_stop(self) -> None:
         from mft_tui.screens.actions import stop_run
 
         await stop_run(self._app, self.run_id)
 
-    @work(group="act")
+    @guarded(group="act")
     async def action_resume(self) -> None:
         from mft_tui.screens.actions import resume_run
 
         if self.run is not None:
             await resume_run(self._app, self.run)
 
-    @work(group="act")
+    @guarded(group="act")
     async def action_export(self) -> None:
         from mft_tui.screens.actions import export_run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult, RenderResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -19,6 +19,7 @@ from textual.widgets import Static
 
 from db.records import RunRecord
 from mft_tui.screens.series import Line, read_curves
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.quantities import number, size
 from mft_tui.widgets.task_files import Sighting, TaskFiles, TaskState, task_totals
@@ -116,14 +117,14 @@ class TrainPane(Vertical):
         if self._run is not None:
             self._redraw(event.chart.id == "loss")
 
-    @work(group="zoom", exclusive=True)
+    @guarded(group="zoom", exclusive=True)
     async def _redraw(self, loss: bool) -> None:
         if loss:
             await self._draw("#loss", train_losses(self._keys)[:_CURVES], "loss")
         else:
             await self._draw_second()
 
-    @work(group="turn", exclusive=True)
+    @guarded(group="turn", exclusive=True)
     async def action_turn(self, step: int) -> None:
         if self._groups and self._run is not None:
             self._turn = (self._turn + step) % len(self._groups)

@@ -5,6 +5,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
@@ -34,7 +35,9 @@ class QuitScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         what = self._names[0] if len(self._names) == 1 else f"{len(self._names)} runs"
         with Vertical():
-            yield Static(f"[b]{what}[/b] {'is' if len(self._names) == 1 else 'are'} still going.")
+            # Never as markup: a person may name a run what they like.
+            going = "is still going." if len(self._names) == 1 else "are still going."
+            yield Static(Content.assemble((what, "bold"), f" {going}"))
             yield OptionList(
                 Option("[b]d[/b]  Detach: leave, the job goes on", id="detach"),
                 Option("[b]s[/b]  Stop: ask it to stop, then leave", id="stop"),

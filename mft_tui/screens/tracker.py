@@ -2,7 +2,8 @@
 
 The database libraries take half a second to import, so nothing of them is loaded before the first
 paint; ``Tracker.ask`` opens the store when it is first needed. Screens say what they want as a
-function of the store; it runs in the lane, and its result is awaited.
+function of the store; it runs in the lane, and its result is awaited. What it raises is told by the
+worker that asked: see ``mft_tui.widgets.guard``.
 """
 
 import os

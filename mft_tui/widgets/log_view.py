@@ -10,7 +10,6 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
-from textual import work
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
@@ -18,6 +17,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.lanes import Lane
 from mft_tui.widgets.log_file import Extent, text_pattern
 from mft_tui.widgets.log_reader import LogReader, Snapshot
@@ -123,7 +123,7 @@ class LogView(ScrollView, can_focus=True):
         self._looking = True
         self._look_once()
 
-    @work(group="log-look", exit_on_error=False)
+    @guarded(group="log-look")
     async def _look_once(self) -> None:
         try:
             height = max(self.size.height, 24) * 2
@@ -322,7 +322,7 @@ class LogView(ScrollView, can_focus=True):
         self._mark = self.cursor if self._mark is None else None
         self.refresh()
 
-    @work(group="log-copy", exclusive=True)
+    @guarded(group="log-copy", exclusive=True)
     async def action_copy(self) -> None:
         """Copy the selected lines, or the cursor's, to the person's clipboard (OSC 52)."""
         mark = self.cursor if self._mark is None else self._mark
@@ -348,7 +348,7 @@ class LogView(ScrollView, can_focus=True):
         if self._search is not None:
             self._find(direction, self.cursor + direction)
 
-    @work(group="log-find", exclusive=True)
+    @guarded(group="log-find", exclusive=True)
     async def _find(self, direction: int, start: int) -> None:
         pattern = self._search
         if pattern is None:
@@ -361,7 +361,7 @@ class LogView(ScrollView, can_focus=True):
         self.cursor = row
         self._look()
 
-    @work(group="log-filter", exclusive=True)
+    @guarded(group="log-filter", exclusive=True)
     async def filter(self, text: str) -> None:
         """Show only the lines that match; all of them for an empty text."""
         pattern = text_pattern(text) if text else None

@@ -14,7 +14,8 @@ class TitleBar(Widget):
     """
 
     title: reactive[str] = reactive("")
-    status: reactive[str] = reactive("")
+    status: reactive[str | Text] = reactive("")
+    """Markup, or a text where somebody else's words are in it."""
 
     def __init__(self, title: str = "") -> None:
         super().__init__()
@@ -22,7 +23,9 @@ class TitleBar(Widget):
 
     def render(self) -> RenderResult:
         room = self.content_size.width
-        title, status = Text(self.title, "bold"), Text.from_markup(self.status)
+        title, status = Text(self.title, "bold"), self.status
+        if isinstance(status, str):
+            status = Text.from_markup(status)
         if title.cell_len + status.cell_len + 2 > room:
             title.truncate(max(8, room - status.cell_len - 2), overflow="ellipsis")
         gap = max(1, room - title.cell_len - status.cell_len)

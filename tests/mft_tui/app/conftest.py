@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -84,6 +84,22 @@ def add_scores(state: StateFolder, number: int, passed: int) -> None:
                 ],
             )
         writer.commit(events_offset=1, events_seq=1)
+
+
+@pytest.fixture(autouse=True)
+def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
+    """What workers raised that is our own fault: nothing, unless a test takes it out."""
+    found: list[Exception] = []
+    keep = MftApp._keep_fault
+
+    def kept(app: MftApp, error: Exception) -> str:
+        found.append(error)
+        return keep(app, error)
+
+    monkeypatch.setattr(MftApp, "_keep_fault", kept)
+    yield found
+    if found:
+        raise found[0]
 
 
 @pytest.fixture
