@@ -127,21 +127,36 @@ class MftApp(App[int]):
         # the death of another would wait for a quiet one.
         self.set_interval(_LIVENESS_PULSES * self._pulse, self._look_for_the_dead)
         self._beat()
-        if self.preferences.monitoring:
-            self._go_back_to(self.preferences.monitoring)
+        if self.preferences.wizard or self.preferences.monitoring:
+            self._go_back(self.preferences.monitoring)
 
     @guarded(group="reopen")
-    async def _go_back_to(self, run_ids: list[str]) -> None:
-        """Open the monitor that was open when the app was left, if its runs are still there."""
+    async def _go_back(self, run_ids: list[str]) -> None:
+        """Open what was open when the app was left, as far as its runs are still there."""
         from mft_tui.screens.monitor import MonitorScreen
 
-        try:
-            await self.tracker.ask(lambda store: [store.get_run(run_id) for run_id in run_ids])
-        except StoreError:
-            self.preferences.monitoring = []
-            return
-        if len(self.screen_stack) == 1:
-            self.push_screen(MonitorScreen(run_ids))
+        kept: list[str] = []
+        if run_ids:
+            runs = await self.tracker.ask(lambda store: [*_still_kept(store, run_ids)])
+            kept = self.preferences.monitoring = [run.id for run in runs]
+        if len(self.screen_stack) > 1:
+            return  # the person was faster
+        if self.preferences.wizard:
+            self.open_wizard()
+        if kept:
+            self.push_screen(MonitorScreen(kept))
+
+    def open_wizard(self) -> None:
+        """The wizard, at the draft that was worked on last."""
+        from mft_tui.screens.wizard import WizardScreen
+
+        self.push_screen(WizardScreen(), self._wizard_left)
+        self.preferences.wizard = True
+        self.remember()
+
+    def _wizard_left(self, answer: None) -> None:
+        self.preferences.wizard = False
+        self.remember()
 
     # The pulse: notice that something changed, and say so
 
@@ -254,6 +269,7 @@ class MftApp(App[int]):
         """Leave without a question: somebody ended us, or the terminal is gone."""
         # A terminal that is gone can block the last write for ever; then we go without it.
         threading.Thread(target=_exit_later, args=(code,), daemon=True).start()
+        self._remember_place()
         self.exit(code, return_code=code)
 
     @guarded(group="quit", exclusive=True)
@@ -262,7 +278,7 @@ class MftApp(App[int]):
         if self.live:
             await self._see_live_soon()
         if not self.live:
-            self.exit(0)
+            self._leave()
             return
         from mft_tui.screens.quit import QuitScreen
 
@@ -273,7 +289,17 @@ class MftApp(App[int]):
         if answer == "stop":
             await self.stop_runs(list(self.live))
         if answer is not None:
-            self.exit(0)
+            self._leave()
+
+    def _leave(self) -> None:
+        self._remember_place()
+        self.exit(0)
+
+    def _remember_place(self) -> None:
+        home = self.screen_stack[0]
+        if isinstance(home, HomeScreen):
+            home.remember_place()
+            self.remember()
 
     async def _see_live_soon(self) -> None:
         """Look again, but not for long: whoever wants to leave is not kept waiting."""

@@ -3,16 +3,17 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from rich.markup import escape
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from db.records import LIVE_STATUSES, RunQuery, RunRecord, RunRow
+from db.errors import QueryError, StoreError
+from db.records import LIVE_STATUSES, Page, RunQuery, RunRecord, RunRow
 from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.run_columns import COLUMNS
@@ -36,7 +37,7 @@ The same from the shell:
 _NO_MATCH = (
     "[b]No run matches the filter.[/b]\n\n[b $accent]/[/]   change it; leave it empty to see all"
 )
-_SORTS = ("-created_at", "name", "-pass@1", "status", "kind")
+_SORTS = ("-created_at", "name", "-pass@1", "status", "kind", "-duration")
 
 
 class HomeScreen(Screen[None]):
@@ -86,13 +87,16 @@ class HomeScreen(Screen[None]):
     def on_mount(self) -> None:
         table, preferences = self.table, self._app.preferences
         table.sort = preferences.sort
-        self._filter = ""
-        self._seen = False
+        self._filter = preferences.filter
+        if self._filter:
+            self._show_filter()
         if preferences.columns:
             table.set_columns(preferences.columns)
         table.focus()
         self._app.runs_changed.subscribe(self, lambda _: self.table.renew())
-        self.call_after_refresh(self.table.restart)
+        self.call_after_refresh(
+            lambda: table.restart(preferences.cursor or None, preferences.cursor_row)
+        )
         self.set_interval(1.0, self._tick)
 
     def _tick(self) -> None:
@@ -107,30 +111,36 @@ class HomeScreen(Screen[None]):
 
     @guarded(group="pages")
     async def _fetch(self, offset: int, limit: int) -> None:
-        from db.errors import QueryError, StoreError
-
         query = RunQuery(filter=self._filter, sort=self.table.sort, limit=limit, offset=offset)
         try:
             page = await self._app.tracker.ask(lambda store: store.list_runs(query))
         except QueryError as error:
-            self.notify(str(error), title="Filter", severity="warning")
+            # Asked for long ago, by another version or of a store that has been replaced since.
+            self.notify(str(error), title="Filter and order", severity="warning")
+            self.table.sort = self._app.preferences.sort = _SORTS[0]
+            self._adopt("")
             return
         except StoreError as error:
-            self.query_one("#empty > Static", Static).update(escape(str(error)))
+            self.query_one("#empty > Static", Static).update(Text(str(error)))
             self.add_class("-empty")
             return
         if query.filter != self._filter or query.sort != self.table.sort:
             return  # the question has changed since
         self.table.take(page)
-        self._seen = True
         if page.total == 0:
-            self.query_one("#empty > Static", Static).update(_NO_MATCH if self._filter else _EMPTY)
+            self._say_empty(page)
         self.set_class(page.total == 0, "-empty")
         if page.total == 0 and not self.query_one("#filter").has_focus:
             self.set_focus(None)
         elif self.focused is None:
             self.table.focus()
         self._tell(page.total)
+
+    def _say_empty(self, page: Page) -> None:
+        words = Content.from_markup(_NO_MATCH if self._filter else _EMPTY)
+        for hint in page.hints:
+            words = words.append(f"\n\n{hint}")
+        self.query_one("#empty > Static", Static).update(words)
 
     def _tell(self, total: int) -> None:
         words = [Text(f"{total:,} run{'s' * (total != 1)}")]
@@ -179,20 +189,35 @@ class HomeScreen(Screen[None]):
 
     @on(Input.Submitted, "#filter")
     def _filtered(self, event: Input.Submitted) -> None:
-        self._set_filter(event.value.strip())
+        self._try_filter(event.value.strip())
 
-    def _set_filter(self, text: str) -> None:
-        self._filter = text
-        line = self.query_one("#filter", Input)
-        line.value = text
-        line.set_class(bool(text), "-asked")
+    @guarded(group="filter", exclusive=True)
+    async def _try_filter(self, text: str) -> None:
+        """Adopt a filter that makes sense; another one stays in its line to be mended."""
+        query = RunQuery(filter=text, limit=1)
+        try:
+            await self._app.tracker.ask(lambda store: store.list_runs(query))
+        except QueryError as error:
+            self.notify(str(error), title="Filter", severity="warning")
+            return
+        self._adopt(text)
+
+    def _adopt(self, text: str) -> None:
+        self._filter = self._app.preferences.filter = text
+        self._app.remember()
+        self._show_filter()
         self.remove_class("-empty")
         self.table.focus()
         self.table.restart()
 
+    def _show_filter(self) -> None:
+        line = self.query_one("#filter", Input)
+        line.value = self._filter
+        line.set_class(bool(self._filter), "-asked")
+
     def action_clear(self) -> None:
         if self.query_one("#filter").has_focus or not self.table.marked:
-            self._set_filter("")
+            self._adopt("")
         self.table.marked.clear()
         self.table.refresh()
         self._tell(self.table.row_count)
@@ -200,8 +225,10 @@ class HomeScreen(Screen[None]):
     def action_sort(self) -> None:
         order = self.table.sort
         known = [sort.lstrip("-") for sort in _SORTS]
+        sorts = [*_SORTS, *(f"-{sort}" for sort in self.table.sorts if sort not in (*known, "id"))]
+        known = [sort.lstrip("-") for sort in sorts]
         place = known.index(order.lstrip("-")) if order.lstrip("-") in known else -1
-        self._set_sort(_SORTS[(place + 1) % len(_SORTS)])
+        self._set_sort(sorts[(place + 1) % len(sorts)])
 
     def action_turn(self) -> None:
         order = self.table.sort
@@ -251,6 +278,12 @@ class HomeScreen(Screen[None]):
             return row.run.status in ("stopped", "failed", "crashed")
         return True
 
+    def remember_place(self) -> None:
+        """Put down where the cursor is, for the next time."""
+        if (row := self.table.current) is not None:
+            self._app.preferences.cursor = row.run.id
+            self._app.preferences.cursor_row = self.table.cursor
+
     @on(RunTable.Moved)
     def _keys_change(self) -> None:
         self.refresh_bindings()
@@ -271,12 +304,10 @@ class HomeScreen(Screen[None]):
             self.app.push_screen(MonitorScreen(ids))
 
     def action_new(self) -> None:
-        from mft_tui.screens.wizard import WizardScreen
-
-        self.app.push_screen(WizardScreen())
+        self._app.open_wizard()
 
     def action_compare(self) -> None:
-        """Compare the marked runs, or the one under the cursor with its original or parent."""
+        """Compare the marked runs, or the one under the cursor with the run it replays."""
         from mft_tui.screens.compare import CompareScreen
 
         ids = list(self.table.marked)

@@ -18,8 +18,13 @@ class Preferences(msgspec.Struct):
     columns: list[str] = []
     sort: str = "-created_at"
     filter: str = ""
+    cursor: str = ""
+    """The run that home's cursor was on, which was row ``cursor_row``."""
+    cursor_row: int = 0
     monitoring: list[str] = []
     """The runs whose monitor was open when the app was last left."""
+    wizard: bool = False
+    """Whether the wizard was open then, at ``draft``."""
     draft: str = ""
 
 

@@ -39,6 +39,9 @@ class SharedStore:
             if self._store is None:
                 from db import open_store
 
+                # What tells a silent run needs it, on the event loop; loaded here, off it.
+                from runners.lifecycle import liveness as _  # noqa: F401
+
                 self.state.root.mkdir(parents=True, exist_ok=True)
                 self._store = open_store(self.state.database)
             return self._store

@@ -1,10 +1,16 @@
 """What a list of runs can say of a run, a column each: pure functions of a row and the time."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
 from db.records import LIVE_STATUSES, RunRow
 from mft_tui.widgets.quantities import ago, bar, number, span
+
+if TYPE_CHECKING:
+    from runners.lifecycle.processes import Machine
 
 Cell = tuple[str, str]
 """Text, and its tone: "", muted, good, live, warn or bad."""
@@ -19,9 +25,6 @@ STATUS_MARKS: dict[str, Cell] = {
     "crashed": ("!", "bad"),
     "stale": ("?", "warn"),
 }
-
-STALE_AFTER = 60.0
-"""Seconds without a heartbeat after which a run of another host is called stale."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,18 @@ class Column:
 
 
 def status_of(row: RunRow, now: float) -> str:
-    """The run's status, or ``stale`` when it should be alive and has been silent."""
-    run = row.run
-    silent = run.heartbeat_at is not None and now - run.heartbeat_at > STALE_AFTER
-    return "stale" if run.status == "running" and silent else run.status
+    """The run's status, or ``stale`` when it is on another machine that has been silent."""
+    # Not at the top: it brings psutil, which the first paint does without.
+    from runners.lifecycle.liveness import shown_status
+
+    return shown_status(row.run, _here(), now)
+
+
+@cache
+def _here() -> "Machine":
+    from runners.lifecycle.processes import Machine
+
+    return Machine.here()
 
 
 def remaining(row: RunRow, now: float) -> float | None:
@@ -111,7 +122,7 @@ COLUMNS: tuple[Column, ...] = (
         "created_at",
         right=True,
     ),
-    Column("took", "took", 8, 6, _took, "", right=True),
+    Column("took", "took", 8, 6, _took, "duration", right=True),
     Column("tags", "tags", 12, 7, _tags, ""),
     Column(
         "note",
@@ -123,3 +134,51 @@ COLUMNS: tuple[Column, ...] = (
         flexible=True,
     ),
 )
+
+_CONFIG, _SCORE, _METRIC = "config.", "pass@1.", "metric."
+_VALUE_WIDTH, _VALUE_RANK = 12, 4
+
+
+def columns_of(keys: Iterable[str]) -> tuple[Column, ...]:
+    """The columns of these keys: ours in our order, then values that the person asked for.
+
+    Those are named as ``runs list --sort`` names them: a metric, ``config.KEY``, ``pass@1.TASK``.
+    """
+    wanted = list(keys)
+    ours = tuple(column for column in COLUMNS if column.key in wanted)
+    known = {column.key for column in COLUMNS}
+    return ours + tuple(_value_column(key) for key in dict.fromkeys(wanted) if key not in known)
+
+
+def _value_column(key: str) -> Column:
+    name = key.removeprefix(_METRIC)
+
+    def cell(row: RunRow, now: float) -> Cell:
+        if key.startswith(_CONFIG):
+            return _setting(row.run.config, key.removeprefix(_CONFIG)), ""
+        if key.startswith(_SCORE):
+            score = row.scores.get(key.removeprefix(_SCORE))
+            return "" if score is None else f"{score:.3f}", ""
+        return number(row.metrics[name]) if name in row.metrics else "", ""
+
+    title = name.removeprefix(_CONFIG)
+    width = max(_VALUE_WIDTH, min(len(title) + 2, 24))  # room for the arrow of the order
+    return Column(key, title, width, _VALUE_RANK, cell, name, right=True)
+
+
+def _setting(config: str, key: str) -> str:
+    value: Any = _settings(config)
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@lru_cache(maxsize=500)
+def _settings(config: str) -> dict[str, Any]:
+    try:
+        found = json.loads(config)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -21,7 +21,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from db.records import Page, RunRow
-from mft_tui.widgets.run_columns import COLUMNS, Column
+from mft_tui.widgets.run_columns import COLUMNS, Column, columns_of
 
 _PAGE = 100
 _PAGES_KEPT = 20
@@ -98,6 +98,10 @@ class RunTable(ScrollView, can_focus=True):
         self._count = 0
         self._columns: tuple[Column, ...] = COLUMNS
         self._placed: tuple[_Placed, ...] = ()
+        self._anchor: str | None = None
+        """The run that the cursor was put on; it stays there while rows come and go."""
+        self._sought = False
+        self._first: int | None = None
         self.marked: dict[str, RunRow] = {}
         self.sort = "-created_at"
 
@@ -110,8 +114,13 @@ class RunTable(ScrollView, can_focus=True):
 
     @property
     def current(self) -> RunRow | None:
-        """The run under the cursor, if it is here."""
-        return self.row(self.cursor)
+        """The run under the cursor; None while it is not here, or is being looked for."""
+        return None if self._sought else self.row(self.cursor)
+
+    @property
+    def sorts(self) -> tuple[str, ...]:
+        """What the columns that are shown can be sorted by."""
+        return tuple(column.sort for column in self._columns if column.sort)
 
     def row(self, index: int) -> RunRow | None:
         """Row ``index``, if its page is here."""
@@ -120,8 +129,7 @@ class RunTable(ScrollView, can_focus=True):
         return rows[within] if rows is not None and within < len(rows) else None
 
     def take(self, page: Page) -> None:
-        """Show a page that was wanted; keeps the cursor on its run when rows moved."""
-        here = self.current
+        """Show a page that was wanted; the cursor stays on its run, wherever that has gone."""
         moved = page.total != self._count
         self._count = page.total
         number = page.offset // _PAGE
@@ -129,24 +137,53 @@ class RunTable(ScrollView, can_focus=True):
         self._pages.move_to_end(number)
         self._asked.discard(number)
         self._stale.discard(number)
+        for row in page.rows:
+            if row.run.id in self.marked:
+                self.marked[row.run.id] = row
         while len(self._pages) > _PAGES_KEPT:
             self._pages.popitem(last=False)
         if moved:
             self._stale.update(n for n in self._pages if n != number)
             self.virtual_size = Size(0, self._count + 1)
-            if here is not None and self.cursor:
-                self._follow(here.run.id, page)
-        self.cursor = max(0, min(self.cursor, self._count - 1))
+        if self._first is not None:
+            self.cursor, self._first = self._first, None
+        self._follow()
         self.refresh()
         self._want()
         if self.cursor // _PAGE == number:
             self.post_message(self.Moved(self.current))
 
-    def _follow(self, run_id: str, page: Page) -> None:
-        for within, row in enumerate(page.rows):
-            if row.run.id == run_id:
-                self.cursor = page.offset + within
-                return
+    def _follow(self) -> None:
+        """Put the cursor where its run is now; what a key does must not change by itself."""
+        self.cursor = max(0, min(self.cursor, self._count - 1))
+        here = self.row(self.cursor)
+        if here is None:
+            return
+        if self._anchor in (None, here.run.id):
+            self._anchor, self._sought = here.run.id, False
+        elif (place := self._place_of(self._anchor)) is not None:
+            top, step = int(self.scroll_y), place - self.cursor
+            self.cursor, self._sought = place, False
+            if top:
+                self.scroll_to(y=top + step, animate=False)
+        else:
+            # It may have gone over an edge of its page; if not, the list has it no more.
+            page = self.cursor // _PAGE
+            beside = [n for n in (page - 1, page + 1) if 0 <= n * _PAGE < self._count]
+            if beside and not self._sought:
+                self._sought = True
+                for number in beside:
+                    self._ask(number)
+            elif not self._asked:
+                self._anchor, self._sought = here.run.id, False
+
+    def _place_of(self, run_id: str | None) -> int | None:
+        for number, rows in self._pages.items():
+            if number not in self._stale:
+                for within, row in enumerate(rows):
+                    if row.run.id == run_id:
+                        return number * _PAGE + within
+        return None
 
     def renew(self) -> None:
         """Ask again for what is seen; it stays until the answer comes."""
@@ -154,19 +191,22 @@ class RunTable(ScrollView, can_focus=True):
         self._asked.clear()
         self._want(always=True)
 
-    def restart(self) -> None:
-        """Another filter or order: forget the rows and begin at the top."""
+    def restart(self, run_id: str | None = None, near: int = 0) -> None:
+        """Another filter or order: forget the rows and begin at the top.
+
+        Or at the run ``run_id``, if it is still at about row ``near``.
+        """
         self._pages.clear()
         self._asked.clear()
         self._stale.clear()
+        self._anchor, self._first, self._sought = run_id, near, False
         self.cursor = 0
         self.scroll_to(y=0, animate=False)
-        self.post_message(self.Wanted(0, _PAGE))
+        self._ask(near // _PAGE)
 
     def set_columns(self, keys: Iterable[str]) -> None:
-        """Show these columns, in the order of ``COLUMNS``."""
-        wanted = set(keys)
-        self._columns = tuple(c for c in COLUMNS if c.key in wanted)
+        """Show these columns; see ``columns_of``."""
+        self._columns = columns_of(keys)
         self._place()
         self.refresh()
 
@@ -175,10 +215,12 @@ class RunTable(ScrollView, can_focus=True):
         last = min(max(0, self._count - 1), top + max(1, self.size.height))
         for number in range(top // _PAGE, last // _PAGE + 1):
             here = number in self._pages and number not in self._stale
-            if (here and not always) or number in self._asked:
-                continue
-            self._asked.add(number)
-            self.post_message(self.Wanted(number * _PAGE, _PAGE))
+            if (not here or always) and number not in self._asked:
+                self._ask(number)
+
+    def _ask(self, number: int) -> None:
+        self._asked.add(number)
+        self.post_message(self.Wanted(number * _PAGE, _PAGE))
 
     # Where it goes
 
@@ -213,14 +255,19 @@ class RunTable(ScrollView, can_focus=True):
         self.refresh()
         self.post_message(self.Moved(self.current))
 
+    def _go(self, row: int) -> None:
+        self.cursor, self._sought = row, False
+        here = self.current
+        self._anchor = None if here is None else here.run.id
+
     def action_move(self, step: int) -> None:
-        self.cursor += step
+        self._go(self.cursor + step)
 
     def action_page(self, step: int) -> None:
-        self.cursor += step * max(1, self.size.height - 2)
+        self._go(self.cursor + step * max(1, self.size.height - 2))
 
     def action_edge(self, edge: int) -> None:
-        self.cursor = 0 if edge == 0 else self._count - 1
+        self._go(0 if edge == 0 else self._count - 1)
 
     def action_mark(self) -> None:
         """Mark the run under the cursor, or unmark it, and go on to the next."""
@@ -228,7 +275,7 @@ class RunTable(ScrollView, can_focus=True):
             return
         if self.marked.pop(row.run.id, None) is None:
             self.marked[row.run.id] = row
-        self.cursor += 1
+        self._go(self.cursor + 1)
         self.refresh()
 
     def on_click(self, event: events.Click) -> None:
@@ -239,7 +286,7 @@ class RunTable(ScrollView, can_focus=True):
             return
         if clicked == self.cursor and (row := self.current) is not None:
             self.post_message(self.Opened(row))
-        self.cursor = clicked
+        self._go(clicked)
 
     # How it is drawn
 

@@ -1,6 +1,7 @@
 """Home, driven by its keys, on a real store. What each key does is in ``test_keys``."""
 
 import io
+import os
 import time
 
 import pytest
@@ -18,6 +19,7 @@ from mft_tui.screens.monitor import MonitorScreen
 from mft_tui.screens.quit import QuitScreen
 from mft_tui.screens.too_small import TooSmall
 from runners.lifecycle.folders import StateFolder
+from runners.lifecycle.processes import Machine, ProcessId
 from tests.mft_tui.app.conftest import NOW, add_run, run_id
 from tests.mft_tui.app.driving import Make, at_home, name_under_cursor, table
 from tests.mft_tui.app.waiting import until
@@ -72,7 +74,7 @@ async def test_the_filter_speaks_the_language_of_runs_list(
         await until(pilot, lambda: table(app).row_count == 6)
 
 
-async def test_a_filter_that_makes_no_sense_is_explained(
+async def test_a_filter_that_makes_no_sense_is_explained_once_and_not_adopted(
     filled: StateFolder, make_app: Make
 ) -> None:
     async with at_home(make_app) as (app, pilot):
@@ -80,6 +82,40 @@ async def test_a_filter_that_makes_no_sense_is_explained(
         app.screen.query_one("#filter", Input).value = "status:("
         await pilot.press("enter")
         await until(pilot, lambda: len(app._notifications) == 1)
+        assert isinstance(app.focused, Input)  # where it can be mended
+        add_run(filled, 7, name="just begun")
+        await until(pilot, lambda: table(app).row_count == 7)
+        assert len(app._notifications) == 1
+        assert app.preferences.filter == ""
+
+
+async def test_an_order_that_makes_no_sense_any_more_is_given_up(
+    filled: StateFolder, make_app: Make
+) -> None:
+    (filled.root / "app.json").write_text('{"sort": "-no_such_metric", "filter": "kind:train"}')
+    async with at_home(make_app) as (app, _):
+        assert table(app).sort == "-created_at"
+        assert len(app._notifications) == 1
+
+
+async def test_any_metric_or_setting_can_be_a_column_and_an_order(
+    filled: StateFolder, make_app: Make
+) -> None:
+    async with at_home(make_app) as (app, pilot):
+        await pilot.resize_terminal(160, 30)
+        await pilot.press("C")
+        await until(pilot, lambda: isinstance(app.screen, ColumnsScreen))
+        await pilot.press("a", *"loss/java", "enter", "a", *"config.seed", "enter", "enter")
+        await until(pilot, lambda: isinstance(app.screen, HomeScreen))
+        header = table(app).render_line(0).text
+        assert "loss/java" in header
+        assert "seed" in header
+        while table(app).sort != "-config.seed":
+            await pilot.press("o")
+        await pilot.press("O")
+        await until(pilot, lambda: name_under_cursor(app) == "first training")
+        assert table(app).render_line(1).text.split()[-2:] == ["0.6595", "1"]
+    assert make_app().preferences.columns[-2:] == ["loss/java", "config.seed"]
 
 
 async def test_sorting_goes_through_the_columns_and_is_remembered(
@@ -180,6 +216,39 @@ async def test_a_job_goes_on_when_one_detaches(state: StateFolder, make_app: Mak
     assert not state.run(run_id(1)).stop_request.exists()
     with open_store(state.database) as store:
         assert store.get_run(run_id(1)).status == "running"
+
+
+async def test_a_death_is_noticed_while_another_run_writes(
+    state: StateFolder, make_app: Make
+) -> None:
+    here = Machine.here()
+    mine = {"host": here.host, "boot_id": here.boot_id, "ended_at": None, "heartbeat_at": NOW}
+    add_run(state, 1, status="running", **mine, supervisor_pid=2**22 - 1, supervisor_started=1.0)
+    add_run(state, 2, status="running", ended_at=None, heartbeat_at=time.time(), host="elsewhere")
+    async with at_home(make_app, runs=2) as (_, pilot):
+        with open_store(state.database) as store:
+
+            def crashed() -> bool:
+                store.update_run(run_id(2), done=time.monotonic_ns())  # it writes at every pulse
+                return store.get_run(run_id(1)).status == "crashed"
+
+            await until(pilot, crashed, seconds=15)
+            assert store.get_run(run_id(2)).status == "running"
+
+
+@pytest.mark.parametrize(("host", "shown"), [("elsewhere", "stale"), (None, "running")])
+async def test_silence_is_stale_on_another_machine_only(
+    state: StateFolder, make_app: Make, host: str | None, shown: str
+) -> None:
+    here, me = Machine.here(), ProcessId.of(os.getpid())
+    assert me is not None
+    add_run(
+        state, 1, status="running", ended_at=None, heartbeat_at=NOW - 3600,
+        host=host or here.host, boot_id=here.boot_id,
+        supervisor_pid=me.pid, supervisor_started=me.started,
+    )  # fmt: skip
+    async with at_home(make_app, runs=1) as (app, _):
+        assert shown in table(app).render_line(1).text
 
 
 async def test_the_theme_is_remembered(make_app: Make) -> None:

@@ -73,6 +73,8 @@ HOME = [
     Press("home.columns", "C", on(ColumnsScreen)),
     Press("columns.cancel", "escape", home),
     Press("", "C", on(ColumnsScreen)),
+    Press("columns.add", "a", lambda app: isinstance(app.focused, Input)),
+    Press("", "tab", lambda app: not isinstance(app.focused, Input)),
     Press("columns.keep", "enter", lambda app: len(app.preferences.columns) > 5),
     Press("app.theme", "ctrl+t", lambda app: app.theme == "light"),
     Press("app.palette", "ctrl+p", on(CommandPalette)),
