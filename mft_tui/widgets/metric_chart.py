@@ -172,7 +172,7 @@ class MetricChart(PlotextPlot, can_focus=True):
             return
         self._drawn = self._plot_curves()
         self.border_title = self._title()
-        self.border_subtitle = self._reading()
+        self.border_subtitle = Text(self._reading())
         self.refresh()
 
     def render(self) -> RenderResult:

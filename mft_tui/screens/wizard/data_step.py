@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from mft_tui.screens.wizard.step import StepPane
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.path_input import PathInput
 from mft_tui.widgets.quantities import bar, size
 from runners.errors import MftError
@@ -152,11 +153,11 @@ class DataStep(StepPane):
         self._check = _Check()
         self._run_check(self._check, [Path(folder) for folder in self._folders])
 
-    @work(group="check", exclusive=True)
+    @guarded(group="check", exclusive=True)
     async def _run_check(self, check: _Check, folders: list[Path]) -> None:
         timer = self.set_interval(0.1, lambda: self._show_progress(check))
         try:
-            report = await self.mft.lanes["data"].call(_validate, folders, check)
+            report = await self.mft.lanes["check"].call(_validate, folders, check)
         except _NotWantedAnyMore:
             return
         except MftError as error:
@@ -198,7 +199,7 @@ class DataStep(StepPane):
         if event.option_index < len(self._problems):
             self._show_record(self._problems[event.option_index])
 
-    @work(group="record", exclusive=True)
+    @guarded(group="record", exclusive=True)
     async def _show_record(self, error: "BadPlace") -> None:
         text = await self.mft.lanes["files"].call(_record_at, error.file, error.line)
         shown = Text(f"{error.file}:{error.line}\n", "bold")

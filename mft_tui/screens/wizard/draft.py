@@ -56,13 +56,26 @@ class Drafts:
         except (OSError, msgspec.DecodeError, msgspec.ValidationError):
             return None
 
-    def save(self, draft: Draft) -> None:
-        """Write the draft and the config file of each kind of job, each whole or not at all."""
+    def encoded(self, draft: Draft) -> dict[Path, bytes]:
+        """The files of a draft as it is now: its own, and a config for each kind of job.
+
+        Apart from ``write`` because a draft may be changed while another thread writes.
+        """
         draft.changed_at = time.time()
-        self._file(draft.name).parent.mkdir(parents=True, exist_ok=True)
-        _write(self._file(draft.name), msgspec.json.encode(draft))
+        files = {self._file(draft.name): msgspec.json.encode(draft)}
         for kind, values in draft.values.items():
-            _write(self.config_file(draft, kind), msgspec.json.encode(values))
+            files[self.config_file(draft, kind)] = msgspec.json.encode(values)
+        return files
+
+    def write(self, files: dict[Path, bytes]) -> None:
+        """Write what ``encoded`` gave, each file whole or not at all."""
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, content)
+
+    def save(self, draft: Draft) -> None:
+        """Encode and write in one go."""
+        self.write(self.encoded(draft))
 
     def config_file(self, draft: Draft, kind: str) -> Path:
         """The config that a command takes for this draft's job of a kind."""

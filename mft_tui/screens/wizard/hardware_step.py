@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -12,6 +11,7 @@ from textual.widgets import Static
 
 from mft_tui.screens.wizard.step import StepPane
 from mft_tui.widgets.gpu_table import GpuTable
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.quantities import bar, size, span
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class HardwareStep(StepPane, can_focus=True):
     def enter(self) -> None:
         self._look()
 
-    @work(group="hardware", exclusive=True)
+    @guarded(group="hardware", exclusive=True)
     async def _look(self) -> None:
         lane = self.mft.lanes["machine"]
         if self._hardware is None:
@@ -69,7 +69,7 @@ class HardwareStep(StepPane, can_focus=True):
         self._show()
         await self._estimate()
 
-    @work(group="sample", exclusive=True)
+    @guarded(group="sample", exclusive=True)
     async def _sample(self) -> None:
         if self._sampler is None or self._hardware is None or not self.is_on_screen:
             return

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.widgets import Static
 
 from mft_tui.screens.wizard.settings_step import form_state
 from mft_tui.screens.wizard.step import StepPane
 from mft_tui.widgets.config_form import ConfigForm, SettingList
+from mft_tui.widgets.guard import guarded
 
 if TYPE_CHECKING:
     from db import Store
@@ -46,8 +47,11 @@ class JobStep(StepPane):
     def enter(self) -> None:
         self._enter()
 
-    @work(group="enter", exclusive=True)
+    @guarded(group="enter", exclusive=True)
     async def _enter(self) -> None:
+        # Shown before the store is asked: the page is of use even when the store does not answer.
+        self.query_one(ConfigForm).replace(self.draft.of(self.kind))
+        self._tell_state()
         given = await self.mft.tracker.ask(
             lambda store: inputs_from_runs(store, self.kind, dict(self.draft.runs))
         )

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on, work
+from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input, Static
 
 from mft_tui.screens.wizard.step import StepPane
 from mft_tui.widgets.facts import Fact, Facts
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.path_input import PathInput
 from runners.errors import MftError
 
@@ -104,7 +106,7 @@ class ModelStep(StepPane):
         self.post_message(self.Changed())
         self._read()
 
-    @work(group="model", exclusive=True)
+    @guarded(group="model", exclusive=True)
     async def _read(self) -> None:
         text = str(self.draft.of("train").get("pretrained_model_path", ""))
         notes = self.query_one("#notes", Static)
@@ -122,11 +124,11 @@ class ModelStep(StepPane):
         try:
             words = await self.mft.lanes["data"].call(describe_model, path)
         except MftError as error:
-            notes.update(f"\n[b]{error.what}[/b]\n{error.fix or ''}")
+            notes.update(Text.assemble("\n", (error.what, "bold"), f"\n{error.fix or ''}"))
             self.tell(f"problem: {error.what}")
             return
         self.query_one(Facts).show(words.facts)
-        notes.update("\n" + "\n".join(words.notes))
+        notes.update(Text("\n" + "\n".join(words.notes)))
         self.tell(f"ok: {path.name}")
 
     def action_preview(self) -> None:

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
 
 from mft_tui.widgets.command_line import CommandLine
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.mask_preview import MaskPreview
 from mft_tui.widgets.title_bar import TitleBar
@@ -54,7 +54,7 @@ class PreviewScreen(Screen[None]):
         self._index = 0
         self._show()
 
-    @work(group="preview", exclusive=True)
+    @guarded(group="preview", exclusive=True)
     async def _show(self) -> None:
         app = cast("MftApp", self.app)
         self.query_one(CommandLine).argv = (

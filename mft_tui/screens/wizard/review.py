@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -14,6 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from mft_tui.widgets.command_line import CommandLine
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.title_bar import TitleBar
 from runners.errors import MftError
@@ -109,7 +109,7 @@ class ReviewScreen(Screen[bool]):
         self.query_one(VerticalScroll).focus()
         self._read()
 
-    @work(group="review", exclusive=True)
+    @guarded(group="review", exclusive=True)
     async def _read(self) -> None:
         app = cast("MftApp", self.app)
         self.review = await app.lanes["data"].call(review, self._kind, self._values)

@@ -1,9 +1,11 @@
 """The wizard: a rail of steps, a page each, one draft."""
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import on, work
+from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
@@ -18,6 +20,7 @@ from mft_tui.screens.wizard.rail import Rail
 from mft_tui.screens.wizard.settings_step import SettingsStep, settings_state
 from mft_tui.screens.wizard.step import StepPane
 from mft_tui.widgets.command_line import CommandLine
+from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.title_bar import TitleBar
 
@@ -71,7 +74,7 @@ class WizardScreen(Screen[None]):
 
     # The draft
 
-    @work(group="draft", exclusive=True)
+    @guarded(group="draft", exclusive=True)
     async def _open(self, name: str | None, *, fresh: bool = False) -> None:
         lane = self.mft.lanes["files"]
         wanted = name or self.mft.preferences.draft
@@ -92,10 +95,13 @@ class WizardScreen(Screen[None]):
         self._show_command()
         self._save()
 
-    @work(group="save", exclusive=True)
+    @guarded(group="save", exclusive=True)
     async def _save(self) -> None:
+        # Encoded here, where the pages change it; written in the lane. A write that is asked for
+        # is done even when the wizard is left before its turn: leaving cancels this worker.
+        files = self.drafts.encoded(self.draft)
         try:
-            await self.mft.lanes["files"].call(self.drafts.save, self.draft)
+            await asyncio.shield(self.mft.lanes["files"].call(self.drafts.write, files))
         except OSError as error:
             self.notify(f"The draft is not kept: {error.strerror}", severity="warning")
 
@@ -105,7 +111,7 @@ class WizardScreen(Screen[None]):
         title = self.query_one(TitleBar)
         title.title = f"new run  {self.draft.name}"
         said = self.draft.found.get(self.draft.step, "")
-        title.status = said.split(": ", 1)[-1].replace("[", r"\[")
+        title.status = Text(said.split(": ", 1)[-1])
 
     # Pages
 
@@ -124,7 +130,7 @@ class WizardScreen(Screen[None]):
         if 0 <= place < len(STEPS):
             self._turn_to(STEPS[place], enter=True)
 
-    @work(group="turn", exclusive=True)
+    @guarded(group="turn", exclusive=True)
     async def _turn_to(self, step: str, *, enter: bool) -> None:
         """Bring a page to the front; it is made when it is first wanted."""
         self.draft.step = step
@@ -148,7 +154,7 @@ class WizardScreen(Screen[None]):
 
     # Acting
 
-    @work(group="launch", exclusive=True)
+    @guarded(group="launch", exclusive=True)
     async def action_review(self) -> None:
         """Review what this page's job would do, and launch it."""
         from mft_tui.screens.actions import launch_config
@@ -192,7 +198,7 @@ class WizardScreen(Screen[None]):
         if page is not None and (run_id := self.draft.runs.get(page.kind)):
             self.app.push_screen(MonitorScreen([run_id]))
 
-    @work(group="ask", exclusive=True)
+    @guarded(group="ask", exclusive=True)
     async def action_drafts(self) -> None:
         """Another draft, or a new one."""
         from mft_tui.screens.choose import Choose

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
@@ -12,6 +12,7 @@ from mft_tui.screens.wizard.draft import Draft
 from mft_tui.screens.wizard.step import StepPane
 from mft_tui.widgets.config_fields import MISSING, differing, problems
 from mft_tui.widgets.config_form import ConfigForm, SettingList
+from mft_tui.widgets.guard import guarded
 from runners.errors import MftError
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -109,7 +110,7 @@ class SettingsStep(StepPane):
     def _tell_state(self) -> None:
         self.tell(settings_state(self.draft))
 
-    @work(group="ask", exclusive=True)
+    @guarded(group="ask", exclusive=True)
     async def action_load(self) -> None:
         """Take the settings of a config file: ours, or a reference one."""
         from mft_tui.screens.ask import AskText
@@ -128,7 +129,7 @@ class SettingsStep(StepPane):
             self.enter()
             self.notify(f"{len(values)} settings loaded", timeout=3)
 
-    @work(group="ask", exclusive=True)
+    @guarded(group="ask", exclusive=True)
     async def action_save(self) -> None:
         """Write the settings to a file that `mft-tui train` takes."""
         from mft_tui.screens.ask import AskText
@@ -147,7 +148,7 @@ class SettingsStep(StepPane):
                 return
             self.notify(f"Saved {path}", timeout=4)
 
-    @work(group="ask", exclusive=True)
+    @guarded(group="ask", exclusive=True)
     async def action_preset(self) -> None:
         """Take a set of settings that belong together."""
         from mft_tui.screens.choose import Choose

@@ -122,6 +122,16 @@ def test_a_draft_survives_and_its_config_is_a_file_for_the_command(tmp_path: Pat
     assert drafts.fresh_name("one") == "one-2"
 
 
+def test_a_draft_is_written_as_it_was_when_it_was_asked_for(tmp_path: Path) -> None:
+    drafts, draft = Drafts(tmp_path), Draft("one", values={"train": {"seed": 7}})
+    files = drafts.encoded(draft)
+    draft.of("evaluate")["jobs"] = 4
+    drafts.write(files)
+    again = drafts.load("one")
+    assert again is not None
+    assert again.values == {"train": {"seed": 7}}
+
+
 def test_a_damaged_draft_is_passed_over_and_kept(tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "draft.json").write_text("{")

@@ -1,18 +1,22 @@
 """The wizard, from folders to a review. What each key does is in ``test_keys_wizard``."""
 
+import asyncio
 import json
+import threading
 from pathlib import Path
 
+import pytest
 from textual.widgets import Input, OptionList, Static
 
 from mft_tui.app import MftApp
 from mft_tui.screens.ask import AskText
 from mft_tui.screens.choose import Choose
-from mft_tui.screens.wizard import WizardScreen
+from mft_tui.screens.wizard import WizardScreen, data_step
 from mft_tui.screens.wizard.review import ReviewScreen
 from mft_tui.widgets.command_line import CommandLine
 from mft_tui.widgets.config_form import ConfigForm, SettingList
 from mft_tui.widgets.path_input import PathInput
+from mft_tui.widgets.title_bar import TitleBar
 from runners.lifecycle.folders import StateFolder
 from tests.mft_tui.app.driving import ROOMY, Make, open_wizard
 from tests.mft_tui.app.waiting import until
@@ -193,3 +197,78 @@ async def test_every_step_can_be_done_alone_and_names_its_command(make_app: Make
         ]  # fmt: skip
         await pilot.press("f2", "f8")
         assert app.clipboard.startswith("mft-tui")
+
+
+async def test_what_a_model_folder_says_of_itself_is_shown_as_it_is(
+    make_app: Make, tmp_path: Path
+) -> None:
+    odd = tmp_path / "[" / "b] [v2]"
+    odd.mkdir(parents=True)
+    (odd / "config.json").write_text('{"model_type": "[/b] [red]x"}')
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        await pilot.press("f3")
+        await until(pilot, lambda: screen.query("ModelStep"))
+        line = screen.query_one("ModelStep PathInput", PathInput)
+        line.value = str(odd)
+        line.focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: "[/b] [red]x" in _said(app, "#notes"))
+        assert "[/b] [red]x" in screen.query_one("TitleBar", TitleBar).render().plain
+
+
+async def test_a_store_that_does_not_answer_leaves_the_pages_of_jobs_of_use(
+    make_app: Make, state: StateFolder
+) -> None:
+    state.database.write_bytes(b"no database" * 1000)
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        screen._turn_to("generate", enter=True)
+        await until(pilot, lambda: app._notifications)
+        await until(pilot, lambda: "model_name" in screen.draft.found.get("generate", ""))
+        assert isinstance(app.focused, SettingList)
+
+
+async def test_a_long_check_of_the_data_holds_up_no_other_page(
+    data: Path, model: Path, make_app: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def validate(folders: list[Path], check: object) -> None:
+        begun.set()
+        go_on.wait(30)
+        raise data_step._NotWantedAnyMore
+
+    monkeypatch.setattr(data_step, "_validate", validate)
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        screen.draft.of("train").update(
+            data_paths=[str(data / "python")], pretrained_model_path=str(model)
+        )
+        screen.page.action_check()  # type: ignore[union-attr]
+        await until(pilot, begun.is_set)
+        await pilot.press("f3")
+        await until(pilot, lambda: screen.draft.found.get("model") == "ok: model")
+        assert not go_on.is_set()
+        go_on.set()
+
+
+async def test_what_was_decided_last_is_kept_when_the_wizard_is_left_at_once(
+    make_app: Make, state: StateFolder
+) -> None:
+    busy = threading.Event()
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        app.lanes["files"]._calls.put((asyncio.get_running_loop(), asyncio.Future(), busy.wait))
+        screen.draft.of("train")["seed"] = 7
+        screen.page.post_message(screen.page.Changed())  # type: ignore[union-attr]
+        await pilot.pause()
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is not screen)
+        busy.set()
+        kept = state.root / "drafts/draft/train.json"
+        await until(pilot, lambda: kept.exists() and json.loads(kept.read_text()) == {"seed": 7})
