@@ -18,8 +18,8 @@ from runners.data.records import (
     Columns,
     Format,
     Text,
-    fault_in_roles,
-    fault_in_round_ids,
+    faults_in_roles,
+    faults_in_round_ids,
 )
 from runners.data.sources import lines_of
 
@@ -118,7 +118,7 @@ class LineDecoder:
         if decoded is None or not self._orders_are_good(records, columns, turns):
             return None
         self._usual = None
-        if self._form.contents is not None and turns:
+        if self._form.contents is not None and turns and _are_int64(columns.numbers[:turns]):
             order = Columns([turns], columns.roles[:turns], columns.numbers[:turns], [])
             decoder = self._form.decoder_of_order(order.roles, order.numbers)
             self._usual = _Usual(order, decoder, self._form.contents)
@@ -138,11 +138,11 @@ class LineDecoder:
             return bool(record.text) and "\0" not in record.text
         turns = self._form.turns(record)
         roles = [turn.role for turn in turns]
-        if fault_in_roles(roles) or any("\0" in turn.content for turn in turns):
+        if any(faults_in_roles(roles)) or any("\0" in turn.content for turn in turns):
             return False
         if isinstance(record, ChatRounds):
             numbers = [r.chat_round_id for r in record.chat_rounds]
-            if fault_in_round_ids(roles, numbers):
+            if any(faults_in_round_ids(roles, numbers)):
                 return False
         self._good_orders |= _orders(self._form.columns([record]))
         return True
@@ -198,6 +198,11 @@ def _holds_an_object_a_line(block: bytes, objects: int) -> bool:
             return False
         end = find(b"\n", end + 1)
     return end in (-1, len(block) - 1)
+
+
+def _are_int64(numbers: Sequence[int | None]) -> bool:
+    """True if a decoder's type can name ``numbers``: msgspec has no literals beyond 64 bits."""
+    return all(number is None or -(1 << 63) <= number < 1 << 63 for number in numbers)
 
 
 def _joined(columns: Columns, period: int) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from runners.data.records import Format, Role, fault_in_roles, fault_in_round_ids
+from runners.data.records import Format, Role, faults_in_roles, faults_in_round_ids
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -121,10 +121,13 @@ def _faults_of_turns(record: dict[str, Any], shape: _Shape) -> list[Fault]:
         return [Fault(shape.turns, f"is {_kind(turns)}, not a list")]
     if not turns:
         return [Fault(shape.turns, "is empty")]
-    faults: list[Fault] = []
-    for i, turn in enumerate(turns):
-        faults += _faults_of_turn(turn, f"{shape.turns}[{i}]", shape)
-    return faults or _faults_of_order(turns, shape)
+    faults = [
+        (i, fault)
+        for i, turn in enumerate(turns)
+        for fault in _faults_of_turn(turn, f"{shape.turns}[{i}]", shape)
+    ]
+    faults += _faults_of_order(turns, shape)
+    return [fault for _, fault in sorted(faults, key=lambda found: found[0])]
 
 
 def _faults_of_turn(turn: object, where: str, shape: _Shape) -> list[Fault]:
@@ -141,13 +144,20 @@ def _faults_of_turn(turn: object, where: str, shape: _Shape) -> list[Fault]:
     return faults
 
 
-def _faults_of_order(turns: list[dict[str, Any]], shape: _Shape) -> list[Fault]:
-    roles = [shape.roles[turn[shape.role]] for turn in turns]
-    if fault := fault_in_roles(roles):
-        return [Fault(f"{shape.turns}[{fault[0]}].{shape.role}", fault[1])]
-    # Numbers follow roles, so a wrong order of roles would only be told twice.
+def _faults_of_order(turns: list[Any], shape: _Shape) -> list[tuple[int, Fault]]:
+    """What is wrong from turn to turn, by the turn's index; what is unreadable is passed over."""
+    records = [turn if isinstance(turn, dict) else {} for turn in turns]
+    spelled = [record.get(shape.role) for record in records]
+    roles = [shape.roles.get(role) if isinstance(role, str) else None for role in spelled]
+    misplaced = list(faults_in_roles(roles))
+    faults = [(i, Fault(f"{shape.turns}[{i}].{shape.role}", text)) for i, text in misplaced]
     if shape.turns == "chat_rounds":
-        numbers = [turn.get("chat_round_id") for turn in turns]
-        if fault := fault_in_round_ids(roles, numbers):
-            return [Fault(f"chat_rounds[{fault[0]}].chat_round_id", fault[1])]
-    return []
+        # The number of a turn that is out of place would tell of the same fault again.
+        told = {i for i, _ in misplaced}
+        numbers = [record.get("chat_round_id") for record in records]
+        usable = [n if type(n) is int and i not in told else None for i, n in enumerate(numbers)]
+        faults += [
+            (i, Fault(f"chat_rounds[{i}].chat_round_id", text))
+            for i, text in faults_in_round_ids(roles, usable)
+        ]
+    return faults

@@ -5,7 +5,7 @@ so a line that decodes needs only its turns looked at. Each format is one record
 function that gives its turns; nothing else in the room knows how a format spells its roles.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -255,29 +255,36 @@ def get_format(name: str) -> Format:
     return next(f for f in FORMATS if f.name == name)
 
 
-def fault_in_roles(roles: Sequence[Role]) -> tuple[int, str] | None:
-    """What is wrong with the order of a conversation's roles: the turn's index and a sentence.
+def faults_in_roles(roles: Sequence[Role | None]) -> Iterator[tuple[int, str]]:
+    """All that is wrong with the order of a conversation's roles: a turn's index and a sentence.
 
     A conversation is an optional system message, then human and bot in turn; a last human turn
-    that nobody answers is allowed (it is read, and not trained).
+    that nobody answers is allowed (it is read, and not trained). None is a role that is unknown:
+    it may be any, so nothing is said of it nor of its neighbours because of it.
     """
     if not roles:
-        return 0, "has no turns"
+        yield 0, "has no turns"
+        return
+    before: Role | None = "system"
     for i, role in enumerate(roles):
-        before = roles[i - 1] if i else None
-        if role == "system" and i > 0:
-            return i, "a system message may only come first"
-        if role == "bot" and before in (None, "system"):
-            return i, "a bot turn comes before any human turn"
-        if role == before:
-            return i, f"two {role} turns in a row"
-    if "bot" not in roles:
-        return len(roles) - 1, "there is no bot turn, so there is nothing to train on"
-    return None
+        if role == "system":
+            if i > 0:
+                # Set aside, so that the turns around it are judged as if it were not there.
+                yield i, "a system message may only come first"
+            continue
+        if role == "bot" and before == "system":
+            yield i, "a bot turn comes before any human turn"
+        elif role is not None and role == before:
+            yield i, f"two {role} turns in a row"
+        before = role
+    if "bot" not in roles and None not in roles:
+        yield len(roles) - 1, "there is no bot turn, so there is nothing to train on"
 
 
-def fault_in_round_ids(roles: Sequence[Role], ids: Sequence[int | None]) -> tuple[int, str] | None:
-    """What is wrong with ``chat_round_id``: it never falls, and rises with each new question.
+def faults_in_round_ids(
+    roles: Sequence[Role | None], ids: Sequence[int | None]
+) -> Iterator[tuple[int, str]]:
+    """All that is wrong with ``chat_round_id``: it never falls, and rises with each new question.
 
     Both ways of numbering in use pass: one number an exchange, and one number a message.
     """
@@ -287,10 +294,8 @@ def fault_in_round_ids(roles: Sequence[Role], ids: Sequence[int | None]) -> tupl
         if number is None:
             continue
         if last is not None and number < last:
-            return i, f"chat_round_id {number} comes after {last}"
-        if role == "human":
-            if seen_human and number == last:
-                return i, f"chat_round_id {number} is used by two exchanges"
-            seen_human = True
+            yield i, f"chat_round_id {number} comes after {last}"
+        elif role == "human" and seen_human and number == last:
+            yield i, f"chat_round_id {number} is used by two exchanges"
+        seen_human = seen_human or role == "human"
         last = number
-    return None

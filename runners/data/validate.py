@@ -164,8 +164,9 @@ def _read_all(
         task, part = work[i]
         if part.start == 0:
             lines_before = errors_of_file = 0
+        errors_here = len(seen.errors)
         _merge(task, _Part(part.file, lines_before, seen), errors_of_file)
-        errors_of_file += len(seen.errors)
+        errors_of_file += errors_here
         lines_before += seen.lines
         done += part.size
         on_progress(done, total)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runners.data.sources import RANGE_BYTES
+from runners.data.sources import BLOCK_BYTES, RANGE_BYTES
 from runners.data.validate import validate
 from tests.runners.data.conftest import chat
 
@@ -56,6 +56,11 @@ DAMAGE: dict[str, tuple[bytes, str, str]] = {
         rounds({**H, "chat_round_id": "1"}, B),
         "chat_rounds[0].chat_round_id",
         "is text",
+    ),
+    "round id beyond 64 bits falls": (
+        rounds({**H, "chat_round_id": 1 << 63}, {**B, "chat_round_id": 1 << 62}),
+        "chat_rounds[1].chat_round_id",
+        "comes after",
     ),
     "invalid UTF-8": (rounds(H, B).replace(b'"a"', b'"\xff"'), "", "not UTF-8"),
     "invalid UTF-8 in an unread field": (
@@ -121,6 +126,50 @@ def test_the_first_hundred_errors_of_each_file_are_kept_and_all_are_counted(writ
     assert [(e.file[-7:], e.line) for e in task.errors] == [
         *(("a.jsonl", i) for i in range(1, 101)),
         *(("b.jsonl", i) for i in range(3, 103)),
+    ]
+
+
+def test_the_hundred_errors_of_a_file_are_the_first_of_all_its_ranges(write_task):
+    long = b"x" * (RANGE_BYTES // 90)
+    task = validate([write_task("task", [long] * 300)], workers=1).tasks[0]
+    assert task.error_count == 300
+    assert [e.line for e in task.errors] == list(range(1, 101))
+
+
+def test_round_ids_of_any_size_are_read_block_after_block(write_task):
+    huge = [
+        rounds({**H, "chat_round_id": number}, {**B, "chat_round_id": number, "content": f"{i}"})
+        for number in (1 << 63, -(1 << 63) - 1)
+        for i in range(4_000)
+    ]
+    folder = write_task("task", huge)
+    assert (folder / "train.jsonl").stat().st_size > 4 * BLOCK_BYTES
+    report = validate([folder])
+    assert (report.ok, report.records) == (True, 8_000)
+
+
+def test_every_fault_of_roles_and_round_ids_is_named_beside_those_of_fields(write_task):
+    line = rounds(
+        H,
+        {**H, "content": "again"},
+        {**B, "role": "gpt"},
+        {**H, "chat_round_id": 5},
+        {**B, "chat_round_id": 4},
+        {**B, "chat_round_id": 4},
+        {**S, "chat_round_id": 0},
+        {**H, "chat_round_id": 4},
+        {**B, "chat_round_id": 3, "content": None},
+    )
+    (task,) = validate([write_task("task", [line, *good_lines(3)])]).tasks
+    assert [(e.where, e.message) for e in task.errors] == [
+        ("chat_rounds[1].role", "two human turns in a row"),
+        ("chat_rounds[2].role", 'is "gpt", not one of system, human, bot'),
+        ("chat_rounds[4].chat_round_id", "chat_round_id 4 comes after 5"),
+        ("chat_rounds[5].role", "two bot turns in a row"),
+        ("chat_rounds[6].role", "a system message may only come first"),
+        ("chat_rounds[7].chat_round_id", "chat_round_id 4 is used by two exchanges"),
+        ("chat_rounds[8].content", "is null, not text"),
+        ("chat_rounds[8].chat_round_id", "chat_round_id 3 comes after 4"),
     ]
 
 
