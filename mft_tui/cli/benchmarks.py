@@ -19,7 +19,7 @@ def list_(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
 ) -> None:
-    """The 13 tasks, how many questions each has here, and whether the rows are the competition's.
+    """The tasks, how many questions each has here, and whether the rows are the competition's.
 
     \b
     Examples:
@@ -28,12 +28,12 @@ def list_(
     """
     from runners.benchmarks.collection import present
     from runners.benchmarks.rows import imported_benchmarks, load_questions
-    from runners.benchmarks.tasks import TASKS, benchmark_of, get_task
+    from runners.benchmarks.tasks import benchmark_of, get_task, known_tasks
 
     folder = benchmarks or imported_benchmarks()
     reports = {report.name: report for report in present(folder)}
     rows = []
-    for task in TASKS:
+    for task in known_tasks():
         report = reports.get(benchmark_of(task).rows_files(get_task(task))[0])
         rows.append(
             {
@@ -80,21 +80,23 @@ def fetch_(
         str | None, typer.Option(help="A mirror of the hub; HF_ENDPOINT by default.")
     ] = None,
     mbpp_url: Annotated[
-        str, typer.Option(help="Where to take mbpp.jsonl from, if not its own repository.")
+        str,
+        typer.Option(help="Address or file to take mbpp.jsonl from, if not its own repository."),
     ] = "",
 ) -> None:
-    """Download the benchmarks and check every row. HF_HUB_OFFLINE=1 uses the hub's cache only.
+    """Download the benchmarks and check every row.
+
+    HF_HUB_OFFLINE=1 takes what the hub's cache has, and of MBPP, which does not live there, the
+    file named with --mbpp-url or fetched before.
 
     \b
     Example:
       HF_ENDPOINT=https://hf-mirror.example mft-tui benchmarks fetch
     """
-    from runners.benchmarks.collection import HUB_REVISION, MBPP_URL, fetch
+    from runners.benchmarks.collection import fetch
 
-    reports = fetch(
-        revision=revision or HUB_REVISION, endpoint=endpoint, mbpp_url=mbpp_url or MBPP_URL
-    )
-    _tell(reports)
+    elsewhere = {"mbpp.jsonl": mbpp_url} if mbpp_url else {}
+    _tell(fetch(revision=revision or None, endpoint=endpoint, elsewhere=elsewhere))
 
 
 def _tell(reports: object) -> None:

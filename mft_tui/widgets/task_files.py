@@ -46,7 +46,7 @@ class GrowingJsonl:
         for line in whole.splitlines():
             try:
                 row = msgspec.json.decode(line)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
             if isinstance(row, dict):
                 rows.append(row)
@@ -128,7 +128,7 @@ def task_totals(config: dict[str, Any], kind: str) -> dict[str, int]:
     missing or broken benchmark can cause: a screen of progress must not fail for it.
     """
     from runners.benchmarks.rows import load_questions, resolve_benchmarks
-    from runners.benchmarks.tasks import TASKS, chosen_tasks
+    from runners.benchmarks.tasks import TASKS, benchmark_of, chosen_tasks, get_task
     from runners.errors import MftError
 
     named: tuple[str, ...] = TASKS
@@ -143,7 +143,7 @@ def task_totals(config: dict[str, Any], kind: str) -> dict[str, int]:
     limit = config.get("limit") or None
     totals = {}
     for task in named:
-        count = 500 if task == "mbpp" else 164
+        count = benchmark_of(task).official_count(get_task(task))
         if folder is not None:
             with contextlib.suppress(MftError):
                 count = len(load_questions(folder, task))

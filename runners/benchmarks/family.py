@@ -58,14 +58,39 @@ class Parts:
     code: str
 
 
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a data set on the Hugging Face hub, at a commit."""
+
+    dataset: str
+    path: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """A file at an http address that names a fixed version of it."""
+
+    url: str
+
+
 class Benchmark(Protocol):
-    """A benchmark: which tasks it has, where their rows are, and how they are asked and cut."""
+    """A benchmark: which tasks it has, where their rows are, and how they are asked and cut.
+
+    ``scored`` says whether its tasks are among those of a submission; others are answered and
+    judged when they are asked for by name.
+    """
 
     name: str
     tasks: tuple[Task, ...]
+    scored: bool
 
     def rows_files(self, task: Task) -> tuple[str, ...]:
         """Where the task's rows may be below a benchmark folder; the first is our own layout."""
+        ...
+
+    def origin(self, task: Task) -> HubFile | WebFile | None:
+        """Where the task's rows can be fetched from; None where they come by hand only."""
         ...
 
     def questions(self, task: Task, count: int) -> range:

@@ -6,11 +6,16 @@ of the score and stay.
 
 from collections.abc import Mapping, Sequence
 
-from runners.benchmarks.family import Parts, Row, StopRule, Task
+from runners.benchmarks.family import HubFile, Parts, Row, StopRule, Task
 
 LANGUAGES = ("python", "java", "js", "cpp", "go", "rust")
 SYNTHESIZE = "humanevalsynthesize"
 FIXTESTS = "humanevalfixtests"
+
+HUB_DATASET = "bigcode/humanevalpack"
+HUB_REVISION = "9a41762f73a8cb23bb5811b73d5aab164efcf378"
+"""The data set's commit. Its rows are pinned by content besides: others than the competition's are
+refused, whatever revision or mirror they came from."""
 
 _RUST_MAIN = "fn main(){}\n"
 _END_OF_TEXT = "<|endoftext|>"
@@ -40,6 +45,7 @@ class HumanEvalPack:
         for family in (SYNTHESIZE, FIXTESTS)
         for language in LANGUAGES
     )
+    scored: bool = True
 
     def rows_files(self, task: Task) -> tuple[str, ...]:
         """One file a language, shared by both families; or a folder a language, as on the hub."""
@@ -48,6 +54,10 @@ class HumanEvalPack:
             f"humanevalpack/{language}.jsonl",
             f"humanevalpack/data/{language}/data/humanevalpack.jsonl",
         )
+
+    def origin(self, task: Task) -> HubFile:
+        """The authors' data set."""
+        return HubFile(HUB_DATASET, f"data/{task.language}/data/humanevalpack.jsonl", HUB_REVISION)
 
     def questions(self, task: Task, count: int) -> range:
         """Every row."""

@@ -2,7 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from runners.benchmarks.family import Parts, Row, StopRule, Task
+from runners.benchmarks.family import Parts, Row, StopRule, Task, WebFile
+
+URL = (
+    "https://raw.githubusercontent.com/google-research/google-research/"
+    "2251e8c67a7fe7d6348714967ee101080b28e956/mbpp/mbpp.jsonl"
+)
+"""MBPP's own repository at a fixed commit."""
 
 _FENCE = "```"
 _STOP_WORDS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/")
@@ -14,10 +20,15 @@ class Mbpp:
 
     name: str = "mbpp"
     tasks: tuple[Task, ...] = (Task("mbpp", "mbpp", "python"),)
+    scored: bool = True
 
     def rows_files(self, task: Task) -> tuple[str, ...]:
         """One file with all rows, by itself or in a folder of its name."""
         return ("mbpp.jsonl", "mbpp/mbpp.jsonl", "mbpp/data/mbpp.jsonl")
+
+    def origin(self, task: Task) -> WebFile:
+        """The authors' repository."""
+        return WebFile(URL)
 
     def questions(self, task: Task, count: int) -> range:
         """Rows 10 to 509."""

@@ -38,7 +38,8 @@ def load_questions(folder: Path, task: str) -> list[Question]:
     """
     known, benchmark = get_task(task), benchmark_of(task)
     path = rows_path(folder, task)
-    rows = read_rows(path)
+    numbered = _numbered_rows(path)
+    rows = [row for _, row in numbered]
     chosen = benchmark.questions(known, len(rows))
     if not chosen:
         raise UsageError(
@@ -47,8 +48,8 @@ def load_questions(folder: Path, task: str) -> list[Question]:
             fix="Take the benchmark's whole file.",
         )
     return [
-        _question(known, benchmark, path, line, index, rows[line])
-        for index, line in enumerate(chosen)
+        _question(known, benchmark, f"{path}:{numbered[row][0]}", index, rows[row])
+        for index, row in enumerate(chosen)
     ]
 
 
@@ -67,13 +68,18 @@ def rows_path(folder: Path, task: str) -> Path:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """All rows of a JSONL file. Raises ``UsageError`` (file:line) at one that is no JSON object."""
-    rows: list[dict[str, Any]] = []
+    return [row for _, row in _numbered_rows(path)]
+
+
+def _numbered_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The rows with their line numbers from 1, which blank lines shift."""
+    rows: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
             row = _json.decode(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UsageError(
                 f"this row is not JSON ({error}): was the file cut short?",
                 where=f"{path}:{number}",
@@ -81,21 +87,21 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             ) from None
         if not isinstance(row, dict):
             raise UsageError("this row is not a JSON object", where=f"{path}:{number}")
-        rows.append(row)
+        rows.append((number, row))
     return rows
 
 
 def _question(
-    task: Task, benchmark: Benchmark, path: Path, line: int, index: int, row: dict[str, Any]
+    task: Task, benchmark: Benchmark, where: str, index: int, row: dict[str, Any]
 ) -> Question:
     for field, kind in benchmark.fields(task).items():
         if not isinstance(row.get(field), kind):
             problem = "is not of the right type" if field in row else "is missing"
             raise UsageError(
-                f"the field {field!r} {problem}", where=f"{path}:{line + 1}", fix="Fetch it again."
+                f"the field {field!r} {problem}", where=where, fix="Fetch the file again."
             )
     if not _has_tests(row):
-        raise UsageError("the row has no test", where=f"{path}:{line + 1}", fix="Fetch it again.")
+        raise UsageError("the row has no test", where=where, fix="Fetch the file again.")
     return Question(task.name, index, benchmark.task_id(row), row)
 
 

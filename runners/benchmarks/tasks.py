@@ -1,4 +1,9 @@
-"""The registry of tasks. A new benchmark is one file that makes a ``Benchmark``, and one line."""
+"""The registry of tasks. A new benchmark is one file that makes a ``Benchmark``, and one line here.
+
+Whether it is scored, how its rows look, where they can be fetched and how its questions are asked
+and cut, it says itself. A digest of its rows in ``official.json`` pins them; without one they are
+taken as they are.
+"""
 
 from collections.abc import Sequence
 
@@ -11,8 +16,15 @@ BENCHMARKS: tuple[Benchmark, ...] = (HUMANEVALPACK, MBPP)
 
 _BY_NAME = {task.name: (benchmark, task) for benchmark in BENCHMARKS for task in benchmark.tasks}
 
-TASKS: tuple[str, ...] = tuple(_BY_NAME)
-"""The 13 task names, in the order that the competition lists them."""
+TASKS: tuple[str, ...] = tuple(
+    task.name for benchmark in BENCHMARKS if benchmark.scored for task in benchmark.tasks
+)
+"""The 13 task names that are scored, in the order that the competition lists them."""
+
+
+def known_tasks() -> tuple[str, ...]:
+    """Every registered task, those that are not scored included."""
+    return tuple(_BY_NAME)
 
 
 def get_task(name: str) -> Task:
@@ -26,7 +38,7 @@ def benchmark_of(task: str) -> Benchmark:
 
 
 def chosen_tasks(names: Sequence[str]) -> tuple[str, ...]:
-    """The named tasks in registry order, each once; all of them when none is named.
+    """The named tasks in registry order, each once; all that are scored when none is named.
 
     A family or benchmark (``humanevalsynthesize``, ``humanevalpack``) stands for its tasks. Raises
     ``UsageError`` for a name that is none of these.
@@ -41,7 +53,7 @@ def chosen_tasks(names: Sequence[str]) -> tuple[str, ...]:
             if name in (task.name, task.family, benchmark.name)
         }
         wanted |= group or {get_task(name).name}
-    return tuple(task for task in TASKS if task in wanted)
+    return tuple(task for task in known_tasks() if task in wanted)
 
 
 def _find(name: str) -> tuple[Benchmark, Task]:
@@ -49,8 +61,17 @@ def _find(name: str) -> tuple[Benchmark, Task]:
         return _BY_NAME[name]
     except KeyError:
         raise UsageError(
-            f"there is no task {name!r}", where="tasks", fix=f"Tasks: {', '.join(TASKS)}."
+            f"there is no task {name!r}", where="tasks", fix=f"Tasks: {', '.join(known_tasks())}."
         ) from None
 
 
-__all__ = ["BENCHMARKS", "TASKS", "Benchmark", "Task", "benchmark_of", "chosen_tasks", "get_task"]
+__all__ = [
+    "BENCHMARKS",
+    "TASKS",
+    "Benchmark",
+    "Task",
+    "benchmark_of",
+    "chosen_tasks",
+    "get_task",
+    "known_tasks",
+]

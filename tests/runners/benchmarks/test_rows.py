@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from runners.benchmarks.collection import fetch, hub_path, import_folder, present
+from runners.benchmarks.collection import fetch, fetchable, import_folder, present
 from runners.benchmarks.demo import demo_benchmarks
+from runners.benchmarks.family import HubFile
 from runners.benchmarks.fingerprints import compare, official_files, warnings
 from runners.benchmarks.rows import load_questions, resolve_benchmarks
 from runners.benchmarks.tasks import TASKS, chosen_tasks
@@ -64,6 +66,25 @@ def test_a_row_without_a_field_is_named_by_file_line_and_field(copy: Path) -> No
     assert caught.value.where == f"{path}:2"
 
 
+def test_bytes_that_are_no_text_are_named_by_file_and_line(copy: Path) -> None:
+    path = copy / "humanevalpack" / "java.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"/1", b"/\xff", 1))
+    with pytest.raises(UsageError, match="this row is not JSON") as caught:
+        load_questions(copy, "humanevalsynthesize-java")
+    assert caught.value.where == f"{path}:2"
+
+
+def test_blank_lines_do_not_shift_the_line_that_is_named(copy: Path) -> None:
+    path = copy / "humanevalpack" / "js.jsonl"
+    first, second = path.read_text().splitlines()
+    row = json.loads(second)
+    del row["test"]
+    path.write_text(f"\n{first}\n\n{json.dumps(row)}\n")
+    with pytest.raises(UsageError, match="'test' is missing") as caught:
+        load_questions(copy, "humanevalfixtests-js")
+    assert caught.value.where == f"{path}:4"
+
+
 def test_without_any_benchmark_the_commands_that_bring_one_are_told() -> None:
     with pytest.raises(MissingInputError, match="benchmarks fetch"):
         resolve_benchmarks(None)
@@ -97,6 +118,53 @@ def test_a_changed_row_is_named(shared: Path, tmp_path: Path) -> None:
         import_folder(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "verdict", "said"),
+    [
+        (lambda lines: lines[1:], "partial", "rows 1 of the competition's mbpp.jsonl are missing"),
+        (lambda lines: lines[:100] + lines[102:], "partial", "rows 101, 102 of the"),
+        (lambda lines: lines[:-3], "partial", "rows 972, 973, 974 of the"),
+        (lambda _: [], "partial", "and 964 more of the"),
+        (lambda lines: [*lines[:4], "{}", *lines[4:]], "changed", "rows 5 differ"),
+        (lambda lines: [*lines, lines[0]], "changed", "rows 975 differ"),
+        (lambda lines: [lines[-1], *lines[:-1]], "changed", "rows 1 differ"),
+    ],
+    ids=["first gone", "middle gone", "last gone", "empty", "one more", "twice", "another order"],
+)
+def test_a_copy_with_rows_left_out_put_in_or_moved_is_no_true_copy(
+    change: Callable[[list[str]], list[str]],
+    verdict: str,
+    said: str,
+    shared: Path,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(shared / "benchmarks", folder)
+    path = folder / "mbpp.jsonl"
+    path.write_text("".join(line + "\n" for line in change(path.read_text().splitlines())))
+    (report,) = compare(folder, ["mbpp"])
+    assert report.verdict == verdict
+    assert said in warnings([report])[0]
+    with pytest.raises(RefusedError, match="not a true copy"):
+        import_folder(folder, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_rows_in_another_layout_are_still_the_competitions(shared: Path, tmp_path: Path) -> None:
+    shutil.copytree(shared / "benchmarks", tmp_path / "copy")
+    path = tmp_path / "copy" / "mbpp.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row, sort_keys=True) + "\n\n" for row in rows))
+    (report,) = compare(tmp_path / "copy", ["mbpp"])
+    assert report.verdict == "official"
+
+
+def test_another_benchmark_is_not_taken_for_the_competitions() -> None:
+    assert {report.verdict for report in compare(demo_benchmarks(), TASKS)} == {"other"}
+    with pytest.raises(RefusedError, match="none of its rows"):
+        import_folder(demo_benchmarks())
+
+
 def test_importing_makes_the_benchmark_the_default(shared: Path) -> None:
     import_folder(shared / "benchmarks")
     assert len(load_questions(resolve_benchmarks(None), "mbpp")) == 500
@@ -112,7 +180,9 @@ def test_fetching_checks_every_row_before_anything_is_kept(shared: Path, tmp_pat
 
     assert len(fetch(tmp_path / "kept", bring=bring)) == 7
     assert sorted(asked) == sorted(official_files())
-    assert hub_path("humanevalpack/go.jsonl") == "data/go/data/humanevalpack.jsonl"
+    origin = fetchable()["humanevalpack/go.jsonl"]
+    assert isinstance(origin, HubFile)
+    assert origin.path == "data/go/data/humanevalpack.jsonl"
 
     def bring_changed(name: str, place: Path) -> None:
         bring(name, place)
