@@ -1,6 +1,7 @@
 """Building a token cache: ranges of files to worker processes, their results to files, in order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from runners.data.fast_bpe import FastRecipe, disagreement, fast_encoder, fast_r
 from runners.data.formats import recognize
 from runners.data.maskbits import MaskWriter
 from runners.data.records import FORMATS, Format, Text
-from runners.data.sources import ByteRange, TaskFolder, byte_ranges, read_blocks
+from runners.data.sources import ByteRange, DamagedFileError, TaskFolder, byte_ranges, read_blocks
 from runners.data.token_cache import LAYOUT, CacheMeta
 from runners.data.tokenizer import ChatTokenizer
 from runners.data.tokenizing import Tokenized, TokenizeSetup, TokenizeTask
@@ -105,13 +106,19 @@ def _sample_texts(task: TaskFolder, form: Format) -> Iterator[str]:
     for file in task.files[:16]:
         starts = [0, file.size // 2] if file.compression == "plain" else [0]
         for start in starts:
-            blocks = read_blocks(ByteRange(file, start, file.size if start else None))
-            for block in islice(blocks, _COMPARED_BLOCKS):
-                for record in LineDecoder(form).decode(block).records[:_COMPARED_RECORDS]:
-                    if isinstance(record, Text):
-                        yield record.text
-                    else:
-                        yield from (turn.content for turn in form.turns(record))
+            part = ByteRange(file, start, file.size if start else None)
+            # What lies before the damage is as good a sample; who reads the file tells of it.
+            with suppress(DamagedFileError):
+                yield from _texts_of(islice(read_blocks(part), _COMPARED_BLOCKS), form)
+
+
+def _texts_of(blocks: Iterable[bytes], form: Format) -> Iterator[str]:
+    for block in blocks:
+        for record in LineDecoder(form).decode(block).records[:_COMPARED_RECORDS]:
+            if isinstance(record, Text):
+                yield record.text
+            else:
+                yield from (turn.content for turn in form.turns(record))
 
 
 def _trained_counts(result: Tokenized) -> np.ndarray:

@@ -23,7 +23,7 @@ from runners.data.diagnose import Fault
 from runners.data.fast_bpe import FastRecipe
 from runners.data.leakage import LeakIndex
 from runners.data.records import FORMATS, Format, Text, get_format
-from runners.data.sources import ByteRange, read_blocks
+from runners.data.sources import ByteRange, DamagedFileError, read_blocks
 from runners.data.tokenizer import Markers
 from runners.data.tokenizing import worker_encoder
 
@@ -139,6 +139,24 @@ class _RangeCheck:
 
     def run(self) -> PartReport:
         report = self._report
+        try:
+            self._read()
+        except DamagedFileError as damage:
+            report.error_count += 1
+            # However many errors are before it, it is shown: no line after it was looked at.
+            del report.errors[ERRORS_KEPT - 1 :]
+            report.errors.append((report.lines, Fault("", f"{damage.what}; the rest is unread")))
+        report.chars = np.concatenate(self._chars)
+        report.hashes = np.concatenate(self._hashes)
+        report.record_lines = self._record_lines()
+        if self._encoder is not None:
+            report.tokens = np.array(self._tokens, np.int32)
+            report.trained = np.array(self._trained, np.int32)
+            report.trained_fitting = np.array(self._fitting, np.int32)
+        return report
+
+    def _read(self) -> None:
+        report = self._report
         for block in read_blocks(self._part):
             decoded = self._decoder.decode(block)
             self._note_errors(decoded)
@@ -150,14 +168,6 @@ class _RangeCheck:
                 self._count_tokens(self._encoder, decoded)
             report.bytes += len(block)
             report.lines += decoded.line_count
-        report.chars = np.concatenate(self._chars)
-        report.hashes = np.concatenate(self._hashes)
-        report.record_lines = self._record_lines()
-        if self._encoder is not None:
-            report.tokens = np.array(self._tokens, np.int32)
-            report.trained = np.array(self._trained, np.int32)
-            report.trained_fitting = np.array(self._fitting, np.int32)
-        return report
 
     def _note_errors(self, decoded: Decoded) -> None:
         for bad in decoded.bad:

@@ -163,7 +163,7 @@ def _text_columns(records: Sequence[Text]) -> Columns:
 
 @dataclass(frozen=True)
 class Format:
-    """A record format: its name, the key that gives it away, its type, its turns.
+    """A record format: its name, the keys that give it away, its type, its turns.
 
     ``turns`` of a ``text`` record is empty: it is no conversation; its columns hold it as one turn.
     ``answer`` is the role in ``columns`` that is trained. ``contents`` gives that column alone; it
@@ -171,7 +171,7 @@ class Format:
     """
 
     name: str
-    key: str
+    keys: frozenset[str]
     record: type[msgspec.Struct]
     turns: Callable[[Any], list[Turn]]
     columns: Callable[[Sequence[Any]], Columns]
@@ -202,7 +202,8 @@ class Format:
             elif numbers:
                 fields.append(("chat_round_id", Literal[numbers[i]]))
             turns.append(msgspec.defstruct(f"Turn{i}", fields, frozen=True, gc=False))
-        fields = [(self.key, tuple[tuple(turns)])]  # type: ignore[misc]
+        (key,) = self.keys
+        fields = [(key, tuple[tuple(turns)])]  # type: ignore[misc]
         return msgspec.json.Decoder(msgspec.defstruct("OfOrder", fields, frozen=True, gc=False))
 
 
@@ -222,7 +223,7 @@ def _columns_of(turns: Callable[[Any], list[Turn]]) -> Callable[[Sequence[Any]],
 FORMATS: tuple[Format, ...] = (
     Format(
         "chat_rounds",
-        "chat_rounds",
+        frozenset({"chat_rounds"}),
         ChatRounds,
         _chat_rounds,
         _chat_rounds_columns,
@@ -230,7 +231,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "messages",
-        "messages",
+        frozenset({"messages"}),
         Messages,
         _messages,
         _messages_columns,
@@ -239,13 +240,19 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "conversations",
-        "conversations",
+        frozenset({"conversations"}),
         Conversations,
         _conversations,
         _columns_of(_conversations),
     ),
-    Format("prompt_answer", "answer", PromptAnswer, _prompt_answer, _columns_of(_prompt_answer)),
-    Format("text", "text", Text, _no_turns, _text_columns, answer="text"),
+    Format(
+        "prompt_answer",
+        frozenset({"prompt", "answer"}),
+        PromptAnswer,
+        _prompt_answer,
+        _columns_of(_prompt_answer),
+    ),
+    Format("text", frozenset({"text"}), Text, _no_turns, _text_columns, answer="text"),
 )
 """Every format, the one that wins first when a record has the keys of several."""
 

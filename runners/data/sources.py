@@ -8,14 +8,15 @@ ranges that several processes read at once.
 import gzip
 import io
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 import zstandard
 
-from runners.errors import JobFailedError, MissingInputError
+from runners.errors import JobFailedError, MissingInputError, UsageError
 
 Compression = Literal["plain", "gz", "zst"]
 
@@ -34,6 +35,10 @@ _SUFFIXES: dict[str, Compression] = {
     ".jsonl.zst": "zst",
 }
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class DamagedFileError(JobFailedError):
+    """A compressed file cannot be read on from some place; all before it was given."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +85,37 @@ def find_tasks(paths: Sequence[Path]) -> list[TaskFolder]:
     """The tasks in ``paths``, in the order given.
 
     A folder with JSONL files is a task; a folder without any stands for those of its subfolders
-    that have some. Two folders of one name get their parents' names in front.
+    that have some. Folders of one name get as many parents' names in front as tell them apart.
 
-    Raises ``MissingInputError`` when a folder is not there or holds no JSONL file.
+    Raises ``MissingInputError`` when a folder is not there or holds no JSONL file, ``UsageError``
+    when one is given twice.
     """
     folders = [task for path in paths for task in _tasks_under(Path(path))]
-    names = [folder.name for folder in folders]
+    seen: set[Path] = set()
+    for folder in folders:
+        if (real := folder.path.resolve()) in seen:
+            raise UsageError(
+                "this data folder is given twice",
+                where=str(folder.path),
+                fix="Give it once; task_weights makes a task count for more.",
+            )
+        seen.add(real)
+    places = [folder.path.parent.resolve() / folder.name for folder in folders]
     return [
-        folder
-        if names.count(folder.name) == 1
-        else TaskFolder(f"{folder.path.parent.name}/{folder.name}", folder.path, folder.files)
-        for folder in folders
+        replace(folder, name=name)
+        for folder, name in zip(folders, _told_apart(places), strict=True)
     ]
+
+
+def _told_apart(places: Sequence[Path]) -> list[str]:
+    """For each of different paths, as few of its last parts as no other one ends in."""
+    parts = [1] * len(places)
+    while True:
+        names = ["/".join(place.parts[-n:]) for place, n in zip(places, parts, strict=True)]
+        counts = Counter(names)
+        if len(counts) == len(names):
+            return names
+        parts = [n + (counts[name] > 1) for n, name in zip(parts, names, strict=True)]
 
 
 def _tasks_under(path: Path) -> list[TaskFolder]:
@@ -140,34 +164,38 @@ def byte_ranges(file: DataFile, size: int = RANGE_BYTES) -> list[ByteRange]:
 def read_blocks(part: ByteRange, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """Yield the range's lines, newlines kept, in blocks of whole lines of about ``block_bytes``.
 
-    A byte order mark at the head of a file is left out. Raises ``JobFailedError`` when a
-    compressed file is damaged or cut short.
+    A byte order mark at the head of a file is left out. Raises ``DamagedFileError`` when a
+    compressed file is damaged or cut short, after all whole lines that could be read.
     """
-    try:
-        with _opened(part) as stream:
-            # A line belongs to the range it begins in, so the tail of the line before is not ours.
-            if part.start > 0:
-                stream.seek(part.start - 1)
-                stream.readline()
-            left = None if part.stop is None else part.stop - stream.tell()
-            at_head = part.start == 0
-            while left is None or left > 0:
-                block = stream.read(block_bytes if left is None else min(block_bytes, left))
-                if not block:
-                    break
-                if not block.endswith(b"\n"):
-                    block += stream.readline()
-                if left is not None:
-                    left -= len(block)
-                if at_head:
-                    block, at_head = block.removeprefix(_BYTE_ORDER_MARK), False
+    damage: list[Exception] = []
+    with _opened(part, damage) as stream:
+        # A line belongs to the range it begins in, so the tail of the line before is not ours.
+        if part.start > 0:
+            stream.seek(part.start - 1)
+            stream.readline()
+        left = None if part.stop is None else part.stop - stream.tell()
+        at_head = part.start == 0
+        while left is None or left > 0:
+            block = stream.read(block_bytes if left is None else min(block_bytes, left))
+            if block and not block.endswith(b"\n"):
+                block += stream.readline()
+            if damage:
+                # The line that the damage cuts off would only be told as a second fault.
+                block = block[: block.rfind(b"\n") + 1]
+            if left is not None:
+                left -= len(block)
+            if at_head:
+                block, at_head = block.removeprefix(_BYTE_ORDER_MARK), False
+            if block:
                 yield block
-    except (zstandard.ZstdError, zlib.error, gzip.BadGzipFile, EOFError) as error:
-        raise JobFailedError(
-            f"the compressed file is damaged ({error})",
-            where=str(part.file.path),
-            fix="Compress it again, or fetch it again.",
-        ) from error
+            if damage:
+                raise DamagedFileError(
+                    f"the compressed file is damaged ({damage[0]})",
+                    where=str(part.file.path),
+                    fix="Compress it again, or fetch it again.",
+                ) from damage[0]
+            if not block:
+                break
 
 
 def lines_of(block: bytes) -> list[bytes]:
@@ -184,13 +212,44 @@ def read_lines(part: ByteRange) -> Iterator[bytes]:
         yield from lines_of(block)
 
 
-def _opened(part: ByteRange) -> BinaryIO:
+def _opened(part: ByteRange, damage: list[Exception]) -> BinaryIO:
+    """The file's text; a compressed one ends where it is damaged, and ``damage`` says how."""
     path = part.file.path
+    raw: gzip.GzipFile | _ZstdFrames
     if part.file.compression == "gz":
-        return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), BLOCK_BYTES))
-    if part.file.compression == "zst":
-        return cast(BinaryIO, io.BufferedReader(_ZstdFrames(path.open("rb")), BLOCK_BYTES))
-    return path.open("rb", buffering=_TAIL_BYTES)
+        raw = gzip.GzipFile(path)
+    elif part.file.compression == "zst":
+        raw = _ZstdFrames(path.open("rb"))
+    else:
+        return path.open("rb", buffering=_TAIL_BYTES)
+    return cast(BinaryIO, io.BufferedReader(_UntilDamage(raw, damage), BLOCK_BYTES))
+
+
+class _UntilDamage(io.RawIOBase):
+    """A decompressed stream that ends where it cannot be read on.
+
+    An error raised through a buffered reader would take what was read before it along.
+    """
+
+    def __init__(self, source: "gzip.GzipFile | _ZstdFrames", damage: list[Exception]) -> None:
+        self._source = source
+        self._damage = damage
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int | None:  # type: ignore[override]
+        if self._damage:
+            return 0
+        try:
+            return self._source.readinto(buffer)
+        except (zstandard.ZstdError, zlib.error, gzip.BadGzipFile, EOFError) as error:
+            self._damage.append(error)
+            return 0
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
 
 
 class _ZstdFrames(io.RawIOBase):

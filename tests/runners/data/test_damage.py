@@ -1,11 +1,13 @@
 """A corrupted corpus: every kind of damage is found at its line, and nothing else is."""
 
+import gzip
 import json
 
 import pytest
+import zstandard
 
 from runners.data.sources import BLOCK_BYTES, RANGE_BYTES
-from runners.data.validate import validate
+from runners.data.validate import TokenQuestion, validate
 from tests.runners.data.conftest import chat
 
 
@@ -182,6 +184,25 @@ def test_several_faults_of_one_record_are_all_named(write_task):
         "chat_rounds[1].role",
         "chat_rounds[1].content",
     ]
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_a_damaged_compressed_file_is_an_error_at_its_line_and_the_others_are_read(
+    write_task, suffix, tiny_tokenizer
+):
+    content = b"".join(line + b"\n" for line in good_lines(20_000))
+    compress = gzip.compress if suffix == "gz" else zstandard.compress
+    folder = write_task("task", [*good_lines(5), b"x"], file="z.jsonl")
+    whole = compress(content)
+    (folder / f"a.jsonl.{suffix}").write_bytes(whole[: len(whole) // 2])
+    report = validate([folder], tokens=TokenQuestion(tiny_tokenizer))
+    damage, other = report.tasks[0].errors
+    assert "damaged" in damage.message
+    assert damage.file.endswith(f"a.jsonl.{suffix}")
+    # Every line before the damage was a record, and the damage is at the line after them.
+    assert report.records == damage.line - 1 + 5
+    assert damage.line > 5_000
+    assert (other.file[-7:], other.line) == ("z.jsonl", 6)
 
 
 def test_blank_lines_and_windows_line_ends_are_no_faults(write_task):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runners.data.sources import ByteRange, DataFile, byte_ranges, find_tasks, read_blocks
-from runners.errors import JobFailedError, MissingInputError
+from runners.errors import JobFailedError, MissingInputError, UsageError
 
 
 def all_lines(part, block=64):
@@ -81,6 +81,21 @@ def test_two_folders_of_one_name_are_told_apart_by_their_parents(tmp_path):
         (tmp_path / parent / "task" / "a.jsonl").write_text("{}\n")
     tasks = find_tasks([tmp_path / "x" / "task", tmp_path / "y" / "task"])
     assert [t.name for t in tasks] == ["x/task", "y/task"]
+
+
+def test_names_grow_by_parents_until_they_differ(tmp_path):
+    places = ["a/x/t", "b/x/t", "c/u"]
+    for place in places:
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "a.jsonl").write_text("{}\n")
+    tasks = find_tasks([tmp_path / place for place in places])
+    assert [t.name for t in tasks] == ["a/x/t", "b/x/t", "u"]
+
+
+def test_a_folder_given_twice_is_refused(write_task):
+    folder = write_task("t", [{}])
+    with pytest.raises(UsageError, match="given twice"):
+        find_tasks([folder.parent, folder])
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "empty"])

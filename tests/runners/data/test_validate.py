@@ -89,6 +89,13 @@ def test_each_format_is_recognized_and_a_line_of_another_is_an_error(write_task,
     assert sorted({e.line for e in task.errors}) == [1, 5]
 
 
+def test_text_with_an_answer_beside_it_is_text(write_task):
+    (task,) = validate(
+        [write_task("t", [{"text": f"t {i}", "answer": "a"} for i in range(3)])]
+    ).tasks
+    assert (task.format, task.records, task.error_count) == ("text", 3, 0)
+
+
 def test_tokens_and_what_would_not_fit_are_what_a_run_then_finds(write_task, tiny_tokenizer):
     records = [chat("q" * (i % 90), "def f():\n" * (i % 40), id=i) for i in range(400)]
     folder = write_task("t", records)
