@@ -97,9 +97,11 @@ def accelerate_argv(
     if config.main_process_port is not None or spread.ranks > 1:
         # 0 lets the launcher find a free port, so that two runs on one machine do not meet.
         argv += ["--main_process_port", str(config.main_process_port or 0)]
+    several = spread.ranks * config.num_machines > 1
     if not spread.on_gpu:
-        # accelerate takes one of --cpu and --use_deepspeed; the environment says CPU to both.
-        argv += [] if spread.deepspeed else ["--cpu"]
+        # accelerate starts one process for --cpu, whatever --num_processes says. Several ranks
+        # come with --multi_gpu or --use_deepspeed, and the environment says CPU to them.
+        argv += [] if spread.deepspeed or several else ["--cpu"]
     elif config.gpu_ids:
         argv += ["--gpu_ids", ",".join(config.gpu_ids)]
     if spread.deepspeed:
@@ -111,9 +113,9 @@ def accelerate_argv(
         argv += ["--zero3_init_flag", "false"]
         if config.num_machines > 1:
             argv += ["--deepspeed_multinode_launcher", "standard"]
-    elif spread.ranks * config.num_machines > 1 and spread.on_gpu:
+    elif several:
         argv += ["--multi_gpu"]
-    if config.auto_batch_size and spread.ranks * config.num_machines > 1:
+    if config.auto_batch_size and several:
         argv += ["--max_restarts", str(_cuts(config.per_device_train_batch_size))]
     argv += ["-m", "runners.train", str(run_folder)]
     return argv, _environment(config, spread)

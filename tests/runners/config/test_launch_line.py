@@ -1,5 +1,7 @@
 """The launch line and the DeepSpeed settings say what the config says."""
 
+import os
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,3 +104,21 @@ def test_buckets_are_no_larger_than_what_is_trained(trained: int, entries: int) 
 
 def test_the_shown_line_can_be_pasted() -> None:
     assert shown(["a b", "c"], {"K": "x y"}) == "K='x y' 'a b' c"
+
+
+def test_every_rank_asked_for_is_started_on_a_cpu_without_deepspeed(tmp_path: Path) -> None:
+    argv, added = accelerate_argv(config(num_processes=2), RUN, CPU)
+    job = tmp_path / "job.py"
+    job.write_text(
+        "from accelerate import Accelerator\n"
+        "from accelerate.utils import InitProcessGroupKwargs\n"
+        "made = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(backend='gloo')])\n"
+        "print('rank', made.process_index, 'of', made.num_processes, made.device.type)\n"
+    )
+    command = [*argv[: argv.index("runners.train") - 1], str(job)]
+    done = subprocess.run(
+        command, env={**os.environ, **added}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        assert f"rank {rank} of 2 cpu" in done.stdout
