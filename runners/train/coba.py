@@ -58,14 +58,18 @@ class CoBa:
         self.weights = self.divergence_factor * relative + (1 - self.divergence_factor) * absolute
 
     def _factor(self, steepest: float) -> float:
-        """DF(t) = min(t softmax_t(-τ t α_max / Σ|α_max|), 1).
+        """DF(t) = min(t softmax_t(-τ t α_max / Σ α_max), 1), the quotient without its sign.
 
-        The sum is of absolute values: with signed ones a task that begins to diverge after a long
-        descent flips the sign of the quotient and drives the factor up instead of down.
+        While every task converges, and while the worst diverges, α_max and its sum have one sign,
+        and the quotient is positive as it stands: slopes that flatten keep the factor at 1, slopes
+        steeper than those before lower it. In between they have not. A task that begins to diverge
+        after a long descent would flip the quotient and hold the factor at 1, when it should fall;
+        and a sum that passes zero would leave an exponent that no later one comes up to. So both
+        are of absolute values, which is the same thing wherever the signs agree.
         """
         self._total_steepest += abs(steepest)
         t = len(self._divergences) + 1
-        quotient = t * steepest / max(self._total_steepest, _TINY)
+        quotient = t * abs(steepest) / max(self._total_steepest, _TINY)
         self._divergences.append(-self.tau * quotient)
         return float(min(t * _softmax(np.array(self._divergences))[-1], 1.0))
 

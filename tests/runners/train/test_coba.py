@@ -40,19 +40,66 @@ def test_the_second_slopes_by_hand() -> None:
     slopes = np.array([[-0.1, -0.5], [0.05, -0.1]])
     relative = softmax(2 * 0.05 / 0.15, 2 * -0.1 / 0.15)
     absolute = softmax(-2 * 0.05 / 0.15, 2 * 0.1 / 0.6)
-    # α_max: -0.1 then 0.05; quotients 1 * -0.1 / 0.1 and 2 * 0.05 / 0.15.
-    factor = min(2 * softmax(5 * 1.0, -5 * 2 * 0.05 / 0.15)[1], 1)
+    # α_max: -0.1 then 0.05; quotients 1 * 0.1 / 0.1 and 2 * 0.05 / 0.15.
+    factor = min(2 * softmax(-5 * 1.0, -5 * 2 * 0.05 / 0.15)[1], 1)
     assert relative_convergence(slopes[-1]) == pytest.approx(relative)
     assert absolute_convergence(slopes) == pytest.approx(absolute)
     assert coba.divergence_factor == pytest.approx(factor)
     assert coba.weights == pytest.approx(factor * relative + (1 - factor) * absolute)
 
 
-def test_a_task_that_diverges_loses_weight() -> None:
+def reference_factor(slopes: list[float], tau: float) -> float:
+    """DF as the paper writes it, signs and all."""
+    exponents = [-tau * t * a / sum(slopes[:t]) for t, a in enumerate(slopes, start=1)]
+    return float(min(len(slopes) * softmax(*exponents)[-1], 1))
+
+
+STEPS = np.arange(60.0)
+HEALTHY = {
+    "exponential": (0.5 + np.exp(-STEPS / 15), 0.5 + 0.8 * np.exp(-STEPS / 20)),
+    "one over t": (0.5 + 1 / (1 + STEPS), 0.5 + 1.5 / (1 + 0.7 * STEPS)),
+    "straight": (2 - 0.01 * STEPS, 2 - 0.02 * STEPS),
+}
+
+
+@pytest.mark.parametrize("how", HEALTHY)
+def test_relative_convergence_decides_as_long_as_every_task_converges(how: str) -> None:
+    coba = CoBa(2, window=20, tau=5)
+    for step, losses in enumerate(np.stack(HEALTHY[how], axis=1)):
+        coba.update(losses)
+        assert coba.divergence_factor > 0.99, f"at point {step}"
+
+
+@pytest.mark.parametrize("steepening", [-0.001, 0.001])
+def test_the_factor_is_the_papers_where_slopes_have_one_sign(steepening: float) -> None:
+    # With a window of 2 the slopes are the differences: they steepen from point to point.
+    coba = CoBa(1, window=2, tau=5)
+    losses, slopes = [1.0], []
+    for t in range(1, 12):
+        slopes.append(steepening * (1 + 0.2 * t))
+        losses.append(losses[-1] + slopes[-1])
+    coba.update(np.array(losses[:1]))
+    seen = []
+    for t, loss in enumerate(losses[1:], start=1):
+        coba.update(np.array([loss]))
+        seen.append(coba.divergence_factor)
+        assert seen[-1] == pytest.approx(reference_factor(slopes[:t], 5))
+    assert seen[-1] < 0.8, "a case in which the factor is not simply 1"
+
+
+def test_a_task_that_diverges_after_a_long_descent_lowers_the_factor_and_loses_weight() -> None:
     coba = CoBa(2, window=5, tau=5)
-    for step in range(12):
-        coba.update(np.array([2.0 - 0.1 * min(step, 6) + 0.2 * max(0, step - 6), 2 - 0.05 * step]))
-    assert coba.divergence_factor < 0.1
+    factors, slopes = [], []
+    for step in range(16):
+        upward = max(0, step - 8)
+        coba.update(np.array([2.0 - 0.1 * min(step, 8) + 0.2 * upward, 2 - 0.05 * step]))
+        factors.append(coba.divergence_factor)
+        if step == 8:
+            slopes = [-0.025] * 8
+    assert min(factors[:9]) > 0.99, "both converge so far"
+    # The quotient as the paper signs it is negative here, and would say that all is well.
+    assert reference_factor([*slopes, 0.05], 5) == 1
+    assert factors[-1] < 0.1
     assert coba.weights[0] < 0.2
 
 
