@@ -18,6 +18,14 @@ from runners.errors import UsageError
 LARGEST_BUCKET = 200_000_000
 """Gradients that DeepSpeed sends at a time; it allocates the bucket whether they fill it or not."""
 
+NO_DEFAULTS = Path(__file__).with_name("accelerate.json")
+"""A launcher config that decides nothing, read in place of the person's own (`accelerate config`):
+that one may name another launcher, or DeepSpeed settings that contradict ours."""
+
+LIVE_PARAMETERS = 200_000_000
+"""Parameters that ZeRO-3 holds gathered, fetched ahead ones included: about a block of an 8B model.
+DeepSpeed's own thousand million would hold most of a 1.5B model on every rank."""
+
 
 class Machine(Protocol):
     """What of the hardware matters here: the devices that a job started now would see."""
@@ -83,11 +91,23 @@ def accumulation(config: TrainConfig, ranks: int) -> int:
 
 
 def accelerate_argv(
-    config: TrainConfig, run_folder: Path, hardware: Machine, *, python: str = sys.executable
+    config: TrainConfig,
+    run_folder: Path,
+    hardware: Machine,
+    *,
+    python: str = sys.executable,
+    defaults: Path = NO_DEFAULTS,
 ) -> tuple[list[str], dict[str, str]]:
-    """The argv that starts the training job of ``run_folder``, and the environment it adds."""
+    """The argv that starts the training job of ``run_folder``, and the environment it adds.
+
+    ``defaults`` is the config file that the launcher reads what is not on its line from.
+    """
     spread = layout(config, hardware)
+    several = spread.ranks * config.num_machines > 1
     argv = [python, "-m", "accelerate.commands.launch"]
+    if spread.on_gpu or spread.deepspeed or several:
+        # With --cpu the launcher looks for no such file, and takes all cores.
+        argv += ["--config_file", str(defaults)]
     argv += ["--num_processes", str(spread.ranks * config.num_machines)]
     argv += ["--num_machines", str(config.num_machines)]
     argv += ["--mixed_precision", spread.precision, "--dynamo_backend", "no"]
@@ -97,7 +117,6 @@ def accelerate_argv(
     if config.main_process_port is not None or spread.ranks > 1:
         # 0 lets the launcher find a free port, so that two runs on one machine do not meet.
         argv += ["--main_process_port", str(config.main_process_port or 0)]
-    several = spread.ranks * config.num_machines > 1
     if not spread.on_gpu:
         # accelerate starts one process for --cpu, whatever --num_processes says. Several ranks
         # come with --multi_gpu or --use_deepspeed, and the environment says CPU to them.
@@ -176,6 +195,9 @@ def deepspeed_settings(
         zero["allgather_bucket_size"] = bucket
     else:
         zero["stage3_gather_16bit_weights_on_model_save"] = True
+        zero["stage3_max_live_parameters"] = LIVE_PARAMETERS
+        # A block's weights go once it is through; the backward pass gathers them again.
+        zero["stage3_max_reuse_distance"] = 0
     if config.offload_optimizer == "cpu":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": precision != "no"}
     if config.offload_param == "cpu":

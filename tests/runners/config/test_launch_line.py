@@ -1,5 +1,6 @@
 """The launch line and the DeepSpeed settings say what the config says."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -122,3 +123,52 @@ def test_every_rank_asked_for_is_started_on_a_cpu_without_deepspeed(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     for rank in range(2):
         assert f"rank {rank} of 2 cpu" in done.stdout
+
+
+HOSTILE = """
+compute_environment: LOCAL_MACHINE
+debug: true
+distributed_type: DEEPSPEED
+downcast_bf16: 'no'
+deepspeed_config: {deepspeed_config_file: /nowhere.json, zero3_save_16bit_model: true}
+fsdp_config: {fsdp_offload_params: true}
+mixed_precision: fp16
+num_machines: 1
+num_processes: 4
+use_cpu: false
+"""
+
+
+@pytest.mark.parametrize("asked", [{"deepspeed": "on"}, {"num_processes": 2}, {}])
+def test_the_launcher_does_not_read_the_persons_own_settings(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    own = tmp_path / "hf" / "accelerate" / "default_config.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(HOSTILE)
+    argv, added = accelerate_argv(config(**asked), RUN, CPU)
+    job = tmp_path / "job.py"
+    job.write_text("import json, os\nprint('SEEN', json.dumps(dict(os.environ)))\n")
+    done = subprocess.run(
+        [*argv[: argv.index("runners.train") - 1], str(job)],
+        env={**os.environ, **added, "HF_HOME": str(tmp_path / "hf")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    seen = [line for line in done.stdout.splitlines() if line.startswith("SEEN")]
+    assert len(seen) == asked.get("num_processes", 1)
+    environment = json.loads(seen[0].removeprefix("SEEN"))
+    assert environment["ACCELERATE_MIXED_PRECISION"] == "no"
+    assert not environment.get("ACCELERATE_CONFIG_DS_FIELDS")
+    assert "ACCELERATE_DEEPSPEED_CONFIG_FILE" not in environment
+    assert "ACCELERATE_DEBUG_MODE" not in environment
+
+
+def test_zero_3_keeps_no_more_parameters_around_than_it_must() -> None:
+    zero = deepspeed_settings(config(zero_stage=3), "bf16", 2)["zero_optimization"]
+    assert zero["stage3_max_live_parameters"] <= 200_000_000
+    assert zero["stage3_max_reuse_distance"] == 0
+    other = deepspeed_settings(config(zero_stage=2), "bf16", 2)["zero_optimization"]
+    assert not [key for key in other if key.startswith("stage3")]
