@@ -1,7 +1,7 @@
 """A chart of metrics over steps: several curves, log axis, smoothing, zoom, a cursor that reads.
 
-Drawing takes plotext some milliseconds, so it is done at most four times a second however often
-data or keys come; what is drawn is kept until then.
+It is drawn at most four times a second however often data or keys come; what is drawn is kept until
+then.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,21 +11,22 @@ from rich.text import Text
 from textual import events
 from textual.app import RenderResult
 from textual.binding import Binding, BindingType
-from textual.color import Color, ColorParseError
 from textual.message import Message
 from textual.reactive import reactive
-from textual_plotext import PlotextPlot
+from textual.widget import Widget
 
+from mft_tui.widgets.canvas import DASHES, NOBODY, Axis, Canvas
 from mft_tui.widgets.curves import Curve, Window, log_ticks, nearest, smoothed, ticks, within
 from mft_tui.widgets.quantities import number
+from mft_tui.widgets.themes import CHART_COLOURS
 
 _REDRAW = 0.25
 _WEIGHTS = (0.0, 0.6, 0.9, 0.97)
-_PALETTE = ("#7aa2d6", "#d6a95c", "#86b58a", "#c58fc0", "#6fb8b8", "#d47b78", "#b8b06a", "#9a94d0")
-_SAFE = ("#56b4e9", "#e69f00", "#f0e442", "#cc79a7", "#009e73", "#d55e00", "#0072b2", "#999999")
+_MUTED = "dim"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-class MetricChart(PlotextPlot, can_focus=True):
+class MetricChart(Widget, can_focus=True):
     """One frame, its curves and its keys."""
 
     DEFAULT_CSS = """
@@ -78,7 +79,7 @@ class MetricChart(PlotextPlot, can_focus=True):
         self._due = False
 
     def on_mount(self) -> None:
-        super().on_mount()
+        self.app.theme_changed_signal.subscribe(self, lambda theme: self._draw_soon())
         self._draw_soon()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -178,60 +179,71 @@ class MetricChart(PlotextPlot, can_focus=True):
     def render(self) -> RenderResult:
         return self._drawn
 
-    def _colours(self) -> tuple[str, ...]:
-        return _SAFE if "blind" in self.app.theme else _PALETTE
+    def _colour(self, index: int) -> str:
+        colours = CHART_COLOURS.get(self.app.theme, CHART_COLOURS["dark"])
+        return colours[index % len(colours)]
 
-    def _colour(self, index: int) -> tuple[int, int, int]:
-        return Color.parse(self._colours()[index % len(_PALETTE)]).rgb
+    def _letter(self, index: int) -> str:
+        """What a curve is marked with where there is no colour; nothing needs it when alone."""
+        several = self.app.no_color and len(self._curves) > 1
+        return _LETTERS[index % len(_LETTERS)] if several else ""
 
     def _plot_curves(self) -> Text:
         width, height = self.size.width, self.size.height
-        lines = [curve.finite() for curve in self._curves]
-        if not any(line.steps for line in lines):
+        window = self.shown
+        parts = [self._part(curve, window) for curve in self._curves]
+        values = [value for part in parts for value in part.values]
+        if not values:
             return Text("\n" * (height // 2 - 1) + "nothing measured yet".center(width), "dim")
-        plot, window = self.plt, self.shown
-        plot.clear_figure()
-        plot.theme("clear")
-        heights: list[float] = []
+        choose = log_ticks if self.log_axis else ticks
+        up = choose(min(values), max(values), max(3, height // 3))
+        room = max(len(number(value)) for value in up)
+        canvas = Canvas(
+            max(1, width - room - 1),
+            max(1, height - 2),
+            Axis(window.low, window.high),
+            Axis(min(values), max(values), self.log_axis),
+        )
         # The last one drawn lies on top: that is to be the first, which stands for all the others.
-        for index, line in reversed(list(enumerate(lines))):
-            part = within(Curve(line.name, line.steps, smoothed(line.values, self.weight)), window)
-            steps, values = list(part.steps), list(part.values)
-            if self.log_axis:
-                kept = [(s, v) for s, v in zip(steps, values, strict=True) if v > 0]
-                steps, values = [s for s, _ in kept], [v for _, v in kept]
-            heights += values
-            if steps:
-                plot.plot(steps, values, color=self._colour(index), marker="braille")
-        if self.log_axis:
-            plot.yscale("log")
-        if self.cursor is not None:
-            plot.vline(self.cursor, self._muted())
-        if window.high > window.low:
-            plot.xlim(window.low, window.high)
-        self._tick(heights, window, width, height)
-        plot.xaxes(True, False)
-        plot.yaxes(True, False)
-        plot.ticks_color(self._muted())
-        plot.plotsize(width, height)
-        plot._set_size(width, height)
-        return Text.from_ansi(plot.build())
+        for index, part in reversed(list(enumerate(parts))):
+            letter = self._letter(index)
+            dash = DASHES[index % len(DASHES)] if letter else ""
+            canvas.line(part.steps, part.values, index, dash)
+            if letter:
+                canvas.mark(part.steps, part.values, index, letter)
+        return self._framed(canvas, window, up, room)
 
-    def _tick(self, heights: list[float], window: Window, width: int, height: int) -> None:
-        across = ticks(window.low, window.high, max(2, width // 16))
-        self.plt.xticks(across, [number(step) for step in across])
-        if heights:
-            choose = log_ticks if self.log_axis else ticks
-            up = choose(min(heights), max(heights), max(3, height // 3))
-            self.plt.yticks(up, [number(value) for value in up])
+    def _part(self, curve: Curve, window: Window) -> Curve:
+        """What of a curve is drawn: smoothed over all of it, then cut to the window."""
+        line = curve.finite()
+        part = within(Curve(line.name, line.steps, smoothed(line.values, self.weight)), window)
+        if not self.log_axis:
+            return part
+        kept = [(s, v) for s, v in zip(part.steps, part.values, strict=True) if v > 0]
+        return Curve(part.name, [s for s, _ in kept], [v for _, v in kept])
 
-    def _muted(self) -> tuple[int, int, int]:
-        try:
-            colour = Color.parse(self.app.theme_variables["foreground"])
-            ground = Color.parse(self.app.theme_variables["surface"])
-            return ground.blend(colour, 0.55, alpha=1).rgb
-        except (KeyError, ColorParseError):
-            return (128, 128, 128)
+    def _framed(self, canvas: Canvas, window: Window, up: list[float], room: int) -> Text:
+        """The canvas with its axes: values at the left, steps beneath."""
+        labels = {canvas.row_of(value): number(value) for value in up}
+        cursor = None if self.cursor is None else canvas.column_of(self.cursor)
+        text = Text(no_wrap=True)
+        for row in range(canvas.rows):
+            label = labels.get(row, "")
+            text.append(f"{label:>{room}}{'┤' if label else '│'}", _MUTED)
+            for run, owner in canvas.runs(row, cursor):
+                text.append(run, _MUTED if owner == NOBODY else self._colour(owner))
+            text.append("\n")
+        line, names = ["─"] * canvas.columns, [" "] * (canvas.columns + room + 1)
+        free = 0
+        for step in ticks(window.low, window.high, max(2, canvas.columns // 16)):
+            column, name = canvas.column_of(step), number(step)
+            first = min(column + room + 1 - len(name) // 2, len(names) - len(name))
+            if first >= free:
+                line[column] = "┬"
+                names[first : first + len(name)] = name
+                free = first + len(name) + 1
+        text.append(f"{'':>{room}}└{''.join(line)}\n{''.join(names)}", _MUTED)
+        return text
 
     def _title(self) -> Text:
         title = Text(self._heading)
@@ -242,7 +254,7 @@ class MetricChart(PlotextPlot, can_focus=True):
         if len(self._curves) > 1 or (self._curves and self._curves[0].name != self._heading):
             for index, curve in enumerate(self._curves):
                 title.append("  ")
-                title.append("━ ", self._colours()[index % len(_PALETTE)])
+                title.append(f"{self._letter(index) or '━'} ", self._colour(index))
                 title.append(curve.name)
         title.truncate(max(8, self.size.width - 4), overflow="ellipsis")
         return title

@@ -1,4 +1,4 @@
-"""The four themes, and nothing about what they colour.
+"""The four themes, and the colours of a chart's curves in each.
 
 Dark and light are calm: one accent, and status colours only where something has a status. The
 colour-blind safe one uses Okabe and Ito's palette, where good and bad are blue and orange instead
@@ -71,6 +71,9 @@ ANSI = Theme(
     dark=True,
     ansi=True,
     variables={
+        # Textual's own styles name these two where a theme is ANSI, and give them no value.
+        "ansi-background": "ansi_default",
+        "ansi-foreground": "ansi_default",
         "block-cursor-background": "ansi_blue",
         "block-cursor-foreground": "ansi_bright_white",
         "block-cursor-text-style": "bold",
@@ -104,3 +107,19 @@ ANSI = Theme(
 )
 
 THEMES = (DARK, LIGHT, SAFE, ANSI)
+
+CHART_COLOURS = {
+    "dark": (
+        "#7aa2d6", "#d6a95c", "#86b58a", "#c58fc0", "#6fb8b8", "#d47b78", "#b8b06a", "#9a94d0",
+    ),
+    "light": (
+        "#2f6198", "#8f5c00", "#2f7238", "#8a3f83", "#1f7373", "#a8322f", "#6b6410", "#574fa0",
+    ),
+    "colour-blind": (
+        "#56b4e9", "#e69f00", "#f0e442", "#cc79a7", "#009e73", "#d55e00", "#0072b2", "#999999",
+    ),
+    "ansi": (
+        "blue", "yellow", "green", "magenta", "cyan", "red", "bright_blue", "bright_magenta",
+    ),
+}  # fmt: skip
+"""Colours of curves by theme, as Rich takes them; the first is of the curve that lies on top."""

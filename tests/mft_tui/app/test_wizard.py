@@ -12,10 +12,12 @@ from mft_tui.app import MftApp
 from mft_tui.screens.ask import AskText
 from mft_tui.screens.choose import Choose
 from mft_tui.screens.wizard import WizardScreen, data_step
+from mft_tui.screens.wizard.draft import STEPS
 from mft_tui.screens.wizard.review import ReviewScreen
 from mft_tui.widgets.command_line import CommandLine
 from mft_tui.widgets.config_form import ConfigForm, SettingList
 from mft_tui.widgets.path_input import PathInput
+from mft_tui.widgets.themes import THEMES
 from mft_tui.widgets.title_bar import TitleBar
 from runners.lifecycle.folders import StateFolder
 from tests.mft_tui.app.driving import ROOMY, Make, open_wizard
@@ -185,8 +187,6 @@ async def test_every_step_can_be_done_alone_and_names_its_command(make_app: Make
     async with app.run_test(size=ROOMY) as pilot:
         screen = await open_wizard(app, pilot)
         commands = {}
-        from mft_tui.screens.wizard.draft import STEPS
-
         for step in STEPS:
             await until(pilot, lambda step=step: screen.draft.step == step and screen.page)
             await until(pilot, lambda: screen.query_one(CommandLine).argv)
@@ -272,3 +272,15 @@ async def test_what_was_decided_last_is_kept_when_the_wizard_is_left_at_once(
         busy.set()
         kept = state.root / "drafts/draft/train.json"
         await until(pilot, lambda: kept.exists() and json.loads(kept.read_text()) == {"seed": 7})
+
+
+async def test_every_page_is_shown_in_every_theme(make_app: Make) -> None:
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_wizard(app, pilot)
+        for theme in THEMES[::-1]:
+            app.theme = theme.name
+            for step in STEPS:
+                screen._turn_to(step, enter=True)
+                await until(pilot, lambda step=step: screen.page and screen.page.step == step)
+            assert app.is_running
