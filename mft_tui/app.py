@@ -13,10 +13,9 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual import events
 from textual.app import App, SystemCommand
@@ -30,7 +29,7 @@ from mft_tui.screens.home import HomeScreen
 from mft_tui.screens.preferences import Preferences, load_preferences, save_preferences
 from mft_tui.screens.too_small import LEAST_HEIGHT, LEAST_WIDTH, TooSmall
 from mft_tui.screens.tracker import SharedStore, Tracker
-from mft_tui.widgets.guard import guarded
+from mft_tui.widgets.guard import guarded, keep_fault
 from mft_tui.widgets.lanes import Lanes
 from mft_tui.widgets.themes import THEMES
 from runners.errors import MftError
@@ -39,6 +38,9 @@ from runners.lifecycle.folders import StateFolder
 if TYPE_CHECKING:
     from db import Store
     from db.records import RunRecord, RunRow
+    from runners.lifecycle.detached import Launcher, Refused
+
+T = TypeVar("T")
 
 _FUNCTION_KEY = re.compile(r"f\d+")
 _LONG_JOB = 60.0
@@ -93,10 +95,16 @@ class MftApp(App[int]):
         store = SharedStore(self.state)
         self.tracker = Tracker(store, self.lanes["store"])
         self.actor = Tracker(store, self.lanes["actions"])
+        self.planner = Tracker(store, self.lanes["plans"])
         self._watchman = Tracker(store, self.lanes["liveness"])
         self.runs_changed: Signal[None] = Signal(self, "runs-changed")
         self.live: dict[str, RunRow] = {}
         """Runs that go on now, by id, as the last pulse saw them."""
+        self.launches: dict[str, Launcher] = {}
+        """Launches under way, by the id that their run will have."""
+        self.under_way: set[tuple[str, str]] = set()
+        """What is being done, and for what, that is not to be begun twice."""
+        self._background: set[asyncio.Task[object]] = set()
         self.preferences: Preferences = load_preferences(self._preferences_path)
         self._pulse = pulse
         self._version: object = None
@@ -127,8 +135,21 @@ class MftApp(App[int]):
         # the death of another would wait for a quiet one.
         self.set_interval(_LIVENESS_PULSES * self._pulse, self._look_for_the_dead)
         self._beat()
+        self._tell_left_behind()
         if self.preferences.wizard or self.preferences.monitoring:
             self._go_back(self.preferences.monitoring)
+
+    @guarded(group="left")
+    async def _tell_left_behind(self) -> None:
+        """Say what came of launches that went on when the app was closed, if it was nothing."""
+
+        def read() -> "list[Refused]":
+            from runners.lifecycle.detached import left_behind
+
+            return left_behind(self.state)
+
+        for refused in await self.lanes["launch"].call(read):
+            self.notify(refused.words, title="Not launched", severity="error", timeout=15)
 
     @guarded(group="reopen")
     async def _go_back(self, run_ids: list[str]) -> None:
@@ -241,20 +262,21 @@ class MftApp(App[int]):
         title = "Could not be done"
         if ours:
             title = "A fault of mft-tui"
-            words += f"\n{self._keep_fault(error)}"
+            words += f"\n{keep_fault(self.state.root / 'app.log', error)}"
         self.notify(words, title=title, severity="error", timeout=15)
 
-    def _keep_fault(self, error: Exception) -> str:
-        """Write the traceback down; a sentence that says where it is."""
-        log = self.state.root / "app.log"
-        text = "".join(traceback.format_exception(error))
-        try:
-            self.state.root.mkdir(parents=True, exist_ok=True)
-            with log.open("a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
-        except OSError as trouble:
-            return f"Its traceback could not be kept ({trouble.strerror})."
-        return f"Its traceback is in {log}."
+    def in_background(self, deed: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Do something that goes on when the screen that asked for it has gone."""
+        task = asyncio.create_task(deed)
+        self._background.add(task)
+        task.add_done_callback(self._background_ended)
+        return task
+
+    def _background_ended(self, task: "asyncio.Task[Any]") -> None:
+        self._background.discard(task)
+        # Whoever awaited it tells this as well, if that one is still there; it is shown once.
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self.tell_trouble(error)
 
     # Leaving
 
@@ -277,7 +299,7 @@ class MftApp(App[int]):
         """Leave; ask first when jobs go on."""
         if self.live:
             await self._see_live_soon()
-        if not self.live:
+        if not self.live and not self.launches:
             self._leave()
             return
         from mft_tui.screens.quit import QuitScreen
@@ -285,8 +307,11 @@ class MftApp(App[int]):
         if any(isinstance(screen, QuitScreen) for screen in self.screen_stack):
             return
         names = [row.run.name or row.run.id for row in self.live.values()]
+        names += [f"the launch of {run_id}" for run_id in self.launches]
         answer = await self.push_screen_wait(QuitScreen(names))
         if answer == "stop":
+            for launcher in list(self.launches.values()):
+                await self.lanes["launch"].call(launcher.give_up)
             await self.stop_runs(list(self.live))
         if answer is not None:
             self._leave()
@@ -344,23 +369,16 @@ class MftApp(App[int]):
         self.theme = names[(names.index(self.theme) + 1) % len(names)]
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        from mft_tui.screens.palette import commands_of
+
         yield SystemCommand("Keys of this screen", "What every key does here", self.action_help)
+        yield from commands_of(self, screen)
         for theme in THEMES:
             yield SystemCommand(
                 f"Theme: {theme.name}",
                 "Colours of the app",
                 lambda name=theme.name: setattr(self, "theme", name),
             )
-        for active in screen.active_bindings.values():
-            binding = active.binding
-            if binding.description and not binding.system and binding.show:
-                yield SystemCommand(
-                    binding.description,
-                    f"key {self.get_key_display(binding)}",
-                    lambda action=binding.action, node=active.node: self.call_later(
-                        self.run_action, action, node
-                    ),
-                )
         yield SystemCommand("Quit", "Leave the app; jobs go on unless asked", self.action_quit)
 
     def on_resize(self, event: events.Resize) -> None:

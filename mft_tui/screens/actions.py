@@ -4,42 +4,83 @@ Each is an async function of the app: it may ask, it acts in the action lane (so
 holds up reading), and it says what came of it. Nothing here knows a particular screen.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from db.errors import StoreError
 from db.records import LIVE_STATUSES, RunRecord, RunRow
-from runners.errors import MftError
+from runners.errors import MftError, UsageError
 
 if TYPE_CHECKING:
     from db import Store
     from mft_tui.app import MftApp
+    from mft_tui.screens.tracker import Tracker
     from runners.config.base import JobConfig
 
 T = TypeVar("T")
 
 
-async def attempt(app: "MftApp", deed: "Callable[[Store], T]") -> T | None:
-    """Do ``deed`` in the action lane; None, and a message, when it could not be done."""
+async def attempt(
+    app: "MftApp", deed: "Callable[[Store], T]", *, by: "Tracker | None" = None
+) -> T | None:
+    """Do ``deed`` in the action lane, or in another; None, and a message, when it was not done."""
     try:
-        return await app.actor.ask(deed)
+        return await (by or app.actor).ask(deed)
     except (MftError, StoreError, OSError) as error:
         app.notify(str(error), title="Not done", severity="error", timeout=10)
         return None
 
 
+@contextlib.contextmanager
+def alone(app: "MftApp", deed: str, what: str) -> Iterator[bool]:
+    """Whether nobody is at ``deed`` for ``what`` already; if so, nobody else is until the end."""
+    if (deed, what) in app.under_way:
+        app.notify(f"{what}: {deed} goes on already", severity="warning", timeout=4)
+        yield False
+        return
+    app.under_way.add((deed, what))
+    try:
+        yield True
+    finally:
+        app.under_way.discard((deed, what))
+
+
 async def launch_config(
-    app: "MftApp", config: "JobConfig", *, name: str | None = None, parent: str | None = None
+    app: "MftApp",
+    config: "JobConfig",
+    *,
+    name: str | None = None,
+    parent: str | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> str | None:
-    """Start a job; its run id, or None when it was refused (which has been said)."""
+    """Start a job; its run id, or None when it was refused (which has been said).
 
-    def deed(store: "Store") -> str:
-        from runners.lifecycle.launch import launch
+    ``origins`` says of each key where its value came from. The launch goes on, and is told, when
+    whoever asked for it is cancelled.
+    """
+    from mft_tui.screens.launching import follow_launch
+    from runners.lifecycle.detached import start_launch
+    from runners.lifecycle.launch import default_name
 
-        return launch(config, store=store, state=app.state, name=name, parent_id=parent)
+    shown = name or default_name(config)
 
-    return await attempt(app, deed)
+    async def launch() -> str | None:
+        with alone(app, f"launching ({config.kind})", shown) as free:
+            if not free:
+                return None
+            try:
+                launcher = await app.lanes["launch"].call(
+                    start_launch, config, app.state, name=name, parent_id=parent, origins=origins
+                )
+            except OSError as error:
+                app.notify(str(error), title="Not launched", severity="error", timeout=10)
+                return None
+            return await follow_launch(app, shown, launcher)
+
+    return await asyncio.shield(app.in_background(launch()))
 
 
 async def stop_run(app: "MftApp", run_id: str) -> None:
@@ -77,7 +118,6 @@ async def resume_run(app: "MftApp", run: RunRecord) -> None:
 
 async def start_command(app: "MftApp", arguments: Sequence[str]) -> None:
     """Start one of our own commands detached, its words in a log of the state folder."""
-    import asyncio
     import subprocess
     import sys
 
@@ -120,7 +160,8 @@ def generations_of(store: "Store", run: RunRecord) -> tuple[str, Path] | None:
     """The generate run that a run belongs to, and its folder of generations.
 
     Looks at the run itself, then up through its parents, then down through its children, newest
-    first: a training run, its merge or its evaluation all lead to the same submission.
+    first: a training run, its merge or its evaluation all lead to the same submission. A generation
+    that has not finished is passed over: half of the answers are no submission.
     """
     seen: set[str] = set()
     above: RunRecord | None = run
@@ -140,7 +181,7 @@ def generations_of(store: "Store", run: RunRecord) -> tuple[str, Path] | None:
 
 
 def _generations(store: "Store", run: RunRecord) -> tuple[str, Path] | None:
-    if run.kind != "generate":
+    if run.kind != "generate" or run.status != "finished":
         return None
     for artifact in store.artifacts(run.id):
         if artifact.kind == "generations":
@@ -152,12 +193,26 @@ def _generations(store: "Store", run: RunRecord) -> tuple[str, Path] | None:
 
 async def export_run(app: "MftApp", run: RunRecord) -> None:
     """Make the submission zip of the run's family."""
-    if run.status in LIVE_STATUSES and run.kind == "generate":
-        app.notify("This run is still generating", severity="warning")
-        return
-    found = await attempt(app, lambda store: generations_of(store, run))
+    with alone(app, "an export", run.name or run.id) as free:
+        if free:
+            await _export(app, run)
+
+
+async def _export(app: "MftApp", run: RunRecord) -> None:
+    def deed(store: "Store") -> tuple[str, Path] | str:
+        now = store.get_run(run.id)
+        if now.kind == "generate" and now.status in LIVE_STATUSES:
+            return "This run is still generating"
+        found = generations_of(store, now)
+        if found is None and now.kind == "generate":
+            return f"This generation did not finish, it {now.status}: resume it first"
+        return found or "Nothing of this run has been generated to its end yet"
+
+    found = await attempt(app, deed)
     if found is None:
-        app.notify("Nothing of this run has been generated yet", severity="warning")
+        return
+    if isinstance(found, str):
+        app.notify(found, severity="warning")
         return
     parent, folder = found
     from runners.config.finish import ExportConfig
@@ -171,7 +226,6 @@ async def export_run(app: "MftApp", run: RunRecord) -> None:
 
 
 async def _tell_export(app: "MftApp", run_id: str) -> None:
-    import asyncio
     import json
 
     while True:
@@ -192,15 +246,23 @@ async def trash_runs(app: "MftApp", runs: list[RunRecord]) -> bool:
 
     if not runs:
         return False
+    what = (runs[0].name or runs[0].id) if len(runs) == 1 else f"{len(runs)} runs"
     if any(run.status in LIVE_STATUSES for run in runs):
         app.notify("A run that goes on cannot be deleted: stop it first", severity="warning")
         return False
-    what = (runs[0].name or runs[0].id) if len(runs) == 1 else f"{len(runs)} runs"
     detail = "It goes to the trash; `mft-tui runs gc` empties that."
     if not await app.push_screen_wait(Confirm(f"Delete {what}?", detail)):
         return False
 
     def deed(store: "Store") -> bool:
+        # They may have been marked long ago, and resumed since.
+        live = [now for run in runs if (now := store.get_run(run.id)).status in LIVE_STATUSES]
+        if live:
+            names = ", ".join(run.name or run.id for run in live)
+            raise UsageError(
+                f"nothing is deleted: {names} goes on again",
+                fix="Stop it first, or take its mark away.",
+            )
         for run in runs:
             store.trash(run.id)
         return True

@@ -8,7 +8,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-_BOX = """
+BOX = """
     {name} {{ align: center middle; }}
     {name} > Vertical {{
         width: 64; max-width: 96%; height: auto; padding: 1 2; background: $panel;
@@ -22,7 +22,7 @@ _BOX = """
 class Confirm(ModalScreen[bool]):
     """Yes or no; no is what Escape means."""
 
-    DEFAULT_CSS = _BOX.format(name="Confirm")
+    DEFAULT_CSS = BOX.format(name="Confirm")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y,enter", "answer(True)", "Yes", id="confirm.yes"),
         Binding("n,escape", "answer(False)", "No", id="confirm.no"),
@@ -46,7 +46,7 @@ class Confirm(ModalScreen[bool]):
 class AskText(ModalScreen[str | None]):
     """A line of text, or None when the person thought better of it."""
 
-    DEFAULT_CSS = _BOX.format(name="AskText")
+    DEFAULT_CSS = BOX.format(name="AskText")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "give_up", "Cancel", id="ask.cancel"),
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from db.records import RunRecord
 
 if TYPE_CHECKING:
+    from db import Store
     from mft_tui.app import MftApp
     from runners.lifecycle.replay import Plan
 
@@ -22,16 +23,25 @@ _ITEMS_SHOWN = 6
 
 async def replay_run(app: "MftApp", run: RunRecord) -> None:
     """Plan a replay, ask, and run ``mft-tui --replay`` on its own."""
+    from mft_tui.screens.actions import alone
+
+    with alone(app, "a replay", run.name or run.id) as free:
+        if free:
+            await _plan_and_replay(app, run)
+
+
+async def _plan_and_replay(app: "MftApp", run: RunRecord) -> None:
     from mft_tui.screens.actions import attempt, start_command
     from mft_tui.screens.ask import Confirm
 
-    def plan(store: object) -> "Plan":
+    def plan(store: "Store") -> "Plan":
         from runners.hardware.probe import detect
         from runners.lifecycle.replay import make_plan
 
-        return make_plan(store, app.state, run.id, detect().to_json())  # type: ignore[arg-type]
+        return make_plan(store, app.state, run.id, detect().to_json())
 
-    found = await attempt(app, plan)
+    # In a lane of its own: it hashes the inputs, and stopping a run must not wait for that.
+    found = await attempt(app, plan, by=app.planner)
     if found is None:
         return
     argv = replay_command(found, run.id)

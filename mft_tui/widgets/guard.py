@@ -7,7 +7,10 @@ and what is our own fault is shown too, with its traceback in ``app.log`` of the
 """
 
 import functools
+import time
+import traceback
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from textual import work
@@ -38,8 +41,23 @@ def guarded(
             try:
                 await method(self, *args, **kwargs)
             except Exception as error:  # noqa: BLE001 - the one place where a worker's errors go
-                cast("MftApp", self.app).tell_trouble(error)
+                app = cast("MftApp", self.app)
+                # A screen that is being taken apart has neither its parts nor anybody to tell.
+                if app.is_running and (self is app or self.is_attached):
+                    app.tell_trouble(error)
 
         return work(group=group, exclusive=exclusive)(told)
 
     return decorate
+
+
+def keep_fault(log: Path, error: Exception) -> str:
+    """Write the traceback of a fault of ours down; a sentence that says where it is."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+    except OSError as trouble:
+        return f"Its traceback could not be kept ({trouble.strerror})."
+    return f"Its traceback is in {log}."

@@ -9,14 +9,18 @@ import contextlib
 import hashlib
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 Progress = Callable[[int, int], None]
 """Told (bytes hashed, bytes in all) now and then."""
+
+_PROGRESS_SECONDS = 0.2
+_READ = 1 << 20
 
 _SETTLED_SECONDS = 2.0
 """A file younger than this may change again without its modification time showing it."""
@@ -75,15 +79,25 @@ class HashCache:
         known = self._load(stats)
         missing = [file for file in files if file not in known]
         total = sum(stats[file].st_size for file in missing)
-        done = 0
-        fresh: dict[Path, str] = {}
+        work = _Work()
         # Reading and hashing both let go of the interpreter's lock.
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            for file, digest in zip(missing, pool.map(_sha256, missing), strict=True):
-                fresh[file] = digest
-                done += stats[file].st_size
-                if on_progress:
-                    on_progress(done, total)
+            hashed = {pool.submit(work.sha256, file, stats[file].st_size): file for file in missing}
+            waiting = set(hashed)
+            try:
+                while waiting:
+                    ended, waiting = wait(waiting, _PROGRESS_SECONDS, FIRST_EXCEPTION)
+                    for future in ended:
+                        future.result()
+                    if on_progress:
+                        on_progress(min(work.done, total), total)  # a file may grow meanwhile
+            except BaseException:
+                # The pool waits for its threads, and whoever interrupts this for a pool of
+                # gigabytes: so they are told.
+                work.given_up = True
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        fresh = {file: future.result() for future, file in hashed.items()}
         self._keep({file: (stats[file], digest) for file, digest in fresh.items()})
         return {file: ((known | fresh)[file], stats[file].st_size) for file in files}
 
@@ -122,6 +136,22 @@ class HashCache:
                 connection.executemany("INSERT OR REPLACE INTO hash VALUES (?, ?, ?, ?, ?)", rows)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+class _Work:
+    """What the hashing threads share: how many bytes they have done, and whether to go on."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.given_up = False
+        self._lock = threading.Lock()
+
+    def sha256(self, path: Path, size: int) -> str:
+        digest = hashlib.sha256()
+        buffer = memoryview(bytearray(min(_READ, size + 1)))
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                digest.update(buffer[:count])
+                with self._lock:
+                    self.done += count
+                if self.given_up:
+                    raise InterruptedError(f"hashing was given up: {path}")
+        return digest.hexdigest()

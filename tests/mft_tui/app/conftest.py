@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from db import RunRecord, VerdictRecord, open_store
+from mft_tui import app
 from mft_tui.app import MftApp
+from mft_tui.widgets.guard import keep_fault
 from runners.lifecycle.folders import StateFolder
 
 NOW = 1_790_000_000.0
@@ -90,13 +92,12 @@ def add_scores(state: StateFolder, number: int, passed: int) -> None:
 def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
     """What workers raised that is our own fault: nothing, unless a test takes it out."""
     found: list[Exception] = []
-    keep = MftApp._keep_fault
 
-    def kept(app: MftApp, error: Exception) -> str:
+    def kept(log: Path, error: Exception) -> str:
         found.append(error)
-        return keep(app, error)
+        return keep_fault(log, error)
 
-    monkeypatch.setattr(MftApp, "_keep_fault", kept)
+    monkeypatch.setattr(app, "keep_fault", kept)
     yield found
     if found:
         raise found[0]

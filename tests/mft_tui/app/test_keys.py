@@ -25,9 +25,9 @@ from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.run_table import RunTable
 from mft_tui.widgets.task_rows import TaskRows
 from runners.lifecycle.folders import StateFolder
-from tests.mft_tui.app import test_keys_wizard
+from tests.mft_tui.app import test_keys_wizard, test_launching
 from tests.mft_tui.app.conftest import NOW, add_run, run_id
-from tests.mft_tui.app.driving import ROOMY, Make, open_log, open_monitor, table
+from tests.mft_tui.app.driving import ROOMY, Make, at_home, open_log, open_monitor, table
 from tests.mft_tui.app.waiting import until
 from tests.mft_tui.app.walking import Press, bindings, on, walk
 
@@ -343,8 +343,21 @@ SUSPENDING = ("app.suspend", "ctrl+z")
 """A real terminal is needed for this one: ``test_terminal`` presses it there."""
 
 
+async def test_the_palette_offers_what_the_line_of_keys_has_no_room_for(
+    filled: StateFolder, make_app: Make
+) -> None:
+    async with at_home(make_app) as (app, pilot):
+        offered = [command.title for command in app.get_system_commands(app.screen)]
+        assert {"Delete", "Note", "Tags", "Sort", "Columns", "Run the demo", "Open"} <= {*offered}
+        assert not {"Up", "Page down", "Stop"} & {*offered}  # keys to hold, and nothing to stop
+        assert len(offered) == len(set(offered))
+        command = next(c for c in app.get_system_commands(app.screen) if c.title == "Note")
+        command.callback()
+        await until(pilot, lambda: isinstance(app.screen, AskText))
+
+
 def test_every_binding_is_pressed_by_a_test() -> None:
     walks = [HOME, HOME_OF_A_FAILURE, *LEAVING.values(), MONITOR, LOG, FAILURES, COMPARE]
-    walks += test_keys_wizard.WALKS
+    walks += [*test_keys_wizard.WALKS, *test_launching.WALKS]
     pressed = {(press.name, press.key) for steps in walks for press in steps}
     assert set(bindings()) - {SUSPENDING} == {(n, k) for n, k in pressed if n}
