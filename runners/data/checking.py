@@ -21,6 +21,7 @@ from runners.data.chatml import ChatMLEncoder
 from runners.data.decoding import SEPARATOR, Decoded, LineDecoder
 from runners.data.diagnose import Fault
 from runners.data.fast_bpe import FastRecipe
+from runners.data.heap import keep_freed_memory
 from runners.data.leakage import LeakIndex
 from runners.data.records import FORMATS, Format, Text, get_format
 from runners.data.sources import ByteRange, DamagedFileError, read_blocks
@@ -106,6 +107,7 @@ class PartReport:
 
 def worker(setup: CheckSetup) -> Callable[[CheckTask], PartReport]:
     """Load what is shared once; the callable given back checks a range."""
+    keep_freed_memory()
     encoder = None
     if setup.tokenizer is not None and setup.markers is not None:
         encoder = worker_encoder(setup.tokenizer, setup.markers, setup.system_prompt, setup.recipe)

@@ -7,6 +7,7 @@ ten thousand.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -36,31 +37,40 @@ def find_duplicates(
     ``hashes`` holds one int64 array a task. Within a task every record but the first of a content
     counts; across tasks only the first of a content in a task that an earlier task has too.
     """
+    everything = np.concatenate([np.zeros(0, np.int64), *hashes])
+    suspects = _of_repeated_value(everything)
+    bounds = np.cumsum([0, *map(len, hashes)])
     within = []
-    kept = []
-    before = 0
-    for task in hashes:
-        repeats = _repeats(task, np.arange(before, before + len(task)))
+    firsts_of_tasks = [suspects[:0]]
+    for start, stop in pairwise(np.searchsorted(suspects, bounds)):
+        here = suspects[start:stop]
+        repeats = _repeats(everything[here], here)
         within.append(repeats)
-        first_here = np.ones(len(task), bool)
-        first_here[repeats.records - before] = False
-        kept.append(before + np.flatnonzero(first_here))
-        before += len(task)
-    if not kept:
-        return [], _repeats(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    numbers = np.concatenate(kept)
-    return within, _repeats(np.concatenate(list(hashes))[numbers], numbers)
+        firsts_of_tasks.append(np.setdiff1d(here, repeats.records, assume_unique=True))
+    numbers = np.concatenate(firsts_of_tasks)
+    return within, _repeats(everything[numbers], numbers)
+
+
+def _of_repeated_value(hashes: npt.NDArray[np.int64]) -> Indices:
+    """The records whose hash another record has too; in most data they are few or none."""
+    # Sorting values is much faster than sorting their order.
+    ranked = np.sort(hashes)
+    repeated = np.unique(ranked[1:][ranked[1:] == ranked[:-1]])
+    if not len(repeated):
+        return np.zeros(0, np.int64)
+    at = np.searchsorted(repeated, hashes)
+    at[at == len(repeated)] = 0
+    return np.flatnonzero(repeated[at] == hashes)
 
 
 def _repeats(hashes: npt.NDArray[np.int64], numbers: Indices) -> Repeats:
     """The repeats among ``hashes``; ``numbers`` are the records they belong to, rising."""
-    # Sorting values is much faster than sorting their order, and most data has no repeats.
-    ranked = np.sort(hashes)
-    if not (ranked[1:] == ranked[:-1]).any():
-        return Repeats(numbers[:0], numbers[:0])
     order = np.argsort(hashes)
+    ranked = hashes[order]
     begins = np.ones(len(ranked), bool)
     begins[1:] = ranked[1:] != ranked[:-1]
+    if begins.all():
+        return Repeats(numbers[:0], numbers[:0])
     firsts = np.minimum.reduceat(order, np.flatnonzero(begins))
     first = np.empty_like(order)
     first[order] = firsts[np.cumsum(begins) - 1]

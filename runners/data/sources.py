@@ -1,8 +1,8 @@
 """Where training data lies: task folders, their files, and those files as blocks of lines.
 
-A folder is a task and its name is the task's name. Files are read in blocks of some
-ten kilobytes, so memory stays flat whatever a file's size, and a plain file can be cut into byte
-ranges that several processes read at once.
+A folder is a task and its name is the task's name. Files are read in blocks of some hundred
+kilobytes, so memory stays flat whatever a file's size, and a plain file can be cut into byte ranges
+that several processes read at once.
 """
 
 import gzip
@@ -20,7 +20,7 @@ from runners.errors import JobFailedError, MissingInputError, UsageError
 
 Compression = Literal["plain", "gz", "zst"]
 
-BLOCK_BYTES = 1 << 16
+BLOCK_BYTES = 1 << 17
 """Bytes read at a time: enough to decode at full speed, few enough to stay in a core's cache."""
 
 _TAIL_BYTES = 1 << 13

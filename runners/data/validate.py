@@ -41,8 +41,11 @@ from runners.data.sources import ByteRange, DataFile, TaskFolder, byte_ranges, f
 from runners.data.tokenizer import ChatTokenizer, load_tokenizer
 from runners.data.workers import available_cores, map_ordered
 
-_SMALL = 1 << 23
-"""Bytes below which starting worker processes takes longer than the work."""
+SMALL = 200 << 20
+"""Bytes below which starting worker processes takes longer than parsing does."""
+
+_SMALL_WITH_LEAKS = 1 << 23
+_TEXT_PER_COMPRESSED_BYTE = 5
 
 OnBytes = Callable[[int, int], None]
 """Called with bytes done and bytes in all, as they lie on disk."""
@@ -157,7 +160,7 @@ def _read_all(
     ]
     total = sum(part.size for _, part in work)
     if workers is None:
-        workers = available_cores() if total > _SMALL or setup.tokenizer else 1
+        workers = useful_workers([part for _, part in work], setup)
     todo = [CheckTask(part, task.form.name) for task, part in work]
     done = lines_before = errors_of_file = 0
     for i, seen in map_ordered("runners.data.checking:worker", setup, todo, workers):
@@ -170,6 +173,17 @@ def _read_all(
         lines_before += seen.lines
         done += part.size
         on_progress(done, total)
+
+
+def useful_workers(parts: Sequence[ByteRange], setup: CheckSetup) -> int:
+    """One a core, or one alone where that is done before others have started."""
+    if setup.tokenizer is not None:
+        return available_cores()
+    text = sum(
+        part.size * (1 if part.file.compression == "plain" else _TEXT_PER_COMPRESSED_BYTE)
+        for part in parts
+    )
+    return available_cores() if text > (_SMALL_WITH_LEAKS if setup.leaks else SMALL) else 1
 
 
 def _merge(task: _TaskSoFar, part: _Part, errors_of_file: int) -> None:

@@ -4,12 +4,17 @@ import gzip
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from runners.config import TrainConfig
 from runners.data.cache import build_cache
-from runners.data.validate import TokenQuestion, validate
+from runners.data.checking import CheckSetup
+from runners.data.sources import ByteRange, DataFile
+from runners.data.validate import SMALL, TokenQuestion, useful_workers, validate
+from runners.data.workers import available_cores
 from tests.runners.data.conftest import chat
 
 
@@ -142,6 +147,38 @@ def test_the_report_does_not_depend_on_the_number_of_workers(write_task, tiny_to
     one, three = (validate([folder], workers=n, tokens=tokens) for n in (1, 3))
     assert one.tasks == three.tasks
     assert one.cross_task_duplicates == three.cross_task_duplicates
+
+
+def test_little_data_is_parsed_by_one_process_and_much_or_slow_work_by_all():
+    def ranges(size, compression="plain"):
+        return [ByteRange(DataFile(Path("a.jsonl"), size, compression))]
+
+    plain = CheckSetup(None, None, None, None, 0, None)
+    assert useful_workers(ranges(SMALL), plain) == 1
+    assert useful_workers(ranges(SMALL + 1), plain) == available_cores()
+    assert useful_workers(ranges(SMALL // 2, "gz"), plain) == available_cores()
+    tokens = replace(plain, tokenizer=Path("t"))
+    assert useful_workers(ranges(10), tokens) == available_cores()
+
+
+def test_memory_that_a_block_frees_is_kept_for_the_next_one():
+    """Measured by page faults: without it, each round faults its pages in again."""
+    code = """
+import resource
+from runners.data.heap import keep_freed_memory
+assert keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def block():
+    return [bytes(1000) for _ in range(3000)]
+block()
+before = faults()
+for _ in range(50):
+    block()
+print(faults() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 50 * 3_000_000 // 4096 // 10
 
 
 def run_cli(*arguments):
