@@ -76,6 +76,7 @@ class Pool:
         self._requests = sorted(requests, key=lambda r: (-(len(r.ids) or len(r.text)), r.key))
         self._claim = claim if claim is not None else _counter()
         self._stopping = stopping
+        self._spent = False
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -87,9 +88,11 @@ class Pool:
 
     def take(self, count: int) -> list[Request]:
         """Up to ``count`` requests of like length; empty when there are no more."""
-        if count <= 0 or self._stopping():
+        if count <= 0 or self._spent or self._stopping():
             return []
         start = self._claim(count)
+        # Between ranks a claim is a trip over the network: it is not made to hear the same again.
+        self._spent = start + count >= len(self._requests)
         return self._requests[start : start + count]
 
 

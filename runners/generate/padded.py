@@ -7,8 +7,10 @@ token that of one-by-one ``model.generate`` in float32: pads are masked, positio
 only, and the repetition penalty never sees a pad.
 """
 
+import gc
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -33,18 +35,25 @@ class PaddedEngine:
     """Decodes up to ``rows`` requests at once with a causal language model.
 
     ``model`` is in eval mode on its device. New rows join when at most ``refill`` of the batch is
-    left.
+    left. ``taken`` are requests that were taken from the pool before, and come first.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, decoding: Decoding, *, rows: int, refill: float = 0.75
+        self,
+        model: Any,
+        tokenizer: Any,
+        decoding: Decoding,
+        *,
+        rows: int,
+        refill: float = 0.75,
+        taken: Sequence[Request] = (),
     ) -> None:
         self._model = model
         self._text = TokenText(tokenizer)
         self._decoding = decoding
         self._rows = rows
         self._refill = refill
-        self._returned: list[Request] = []
+        self._returned = list(taken)
         accepted = inspect.signature(model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
 
@@ -58,6 +67,7 @@ class PaddedEngine:
                 fresh = self._take(pool, self._rows - width)
             if not fresh and (batch is None or pool.stopping):
                 return
+            over: list[Completion] | None = None
             try:
                 if fresh:
                     batch, over = self._grown(batch, fresh)
@@ -66,7 +76,10 @@ class PaddedEngine:
                     over = self._step(batch)
             except torch.OutOfMemoryError as error:
                 self._halve(batch, fresh, error)
+            if over is None:
+                # Only here, out of the handler: the error's frames hold on to tensors.
                 batch = None
+                release_memory()
                 continue
             yield from over
             if batch is not None and not batch.states:
@@ -89,8 +102,6 @@ class PaddedEngine:
         unfinished = {request.key: request for request in (*active, *fresh, *self._returned)}
         self._returned = list(unfinished.values())
         self._rows = max(1, self._rows // 2)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def _grown(
@@ -98,13 +109,18 @@ class PaddedEngine:
     ) -> tuple["_Batch", list[Completion]]:
         """The batch with new rows, which have their first token; and those already over."""
         over: list[Completion] = []
-        for group in _groups(fresh):
+        groups = list(_groups(fresh))
+        for number, group in enumerate(groups, start=1):
             started = _Batch(group, self._model, self._decoding, self._text)
             over += self._advance(started, started.inputs)
-            if batch is None:
+            if batch is None or not batch.states:
+                # A batch whose rows are all over has a cache that nothing may join any more.
                 batch = started
             elif started.states:
                 batch.join(started)
+            if not started.memory.joinable:
+                self._returned = [*chain(*groups[number:]), *self._returned]
+                break
         assert batch is not None
         return batch, over
 
@@ -131,6 +147,13 @@ class PaddedEngine:
         else:
             tokens = logits.argmax(-1)
         return batch.push(tokens)
+
+
+def release_memory() -> None:
+    """Give memory back that nobody uses any more, to begin anew with less at once."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _groups(requests: list[Request]) -> Iterator[list[Request]]:

@@ -28,7 +28,7 @@ class RowState:
         self.started = time.monotonic()
         rule = decoding.rule(request.task)
         self._checker = StopChecker(rule) if rule is not None else None
-        self._stream = text.stream() if rule is not None else None
+        self._stream = text.stream(request.ids) if rule is not None else None
         self._decoding = decoding
         self._text = text
         self._eos = decoding.eos_id
@@ -46,10 +46,8 @@ class RowState:
             return "eos"
         if self._checker is not None and self._stream is not None:
             final, tentative = self._stream.push(token)
-            over = self._checker.feed(final)
-            if tentative:
-                over = self._checker.holds_with(tentative)
-            if over:
+            # Each is asked: text that is final may hold the rule though what follows undoes it.
+            if self._checker.feed(final) or (tentative and self._checker.holds_with(tentative)):
                 return "rule"
         return "length" if self.room == 0 else None
 

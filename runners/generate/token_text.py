@@ -6,6 +6,7 @@ of tokens, because their text may depend on the neighbour.
 """
 
 import codecs
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -29,11 +30,11 @@ class TokenText:
         self._tokenizer = tokenizer
         self._bytes = _byte_table(tokenizer)
 
-    def stream(self) -> TextStream:
+    def stream(self, prompt: Sequence[int] = ()) -> TextStream:
         """A stream for a new row, which starts after a prompt that ends in a whole character."""
         if self._bytes is not None:
             return _ByteStream(self._bytes)
-        return _WindowStream(self._tokenizer)
+        return _WindowStream(self._tokenizer, prompt)
 
     def completion(self, prompt: tuple[int, ...], generated: list[int]) -> str:
         """The whole text after the prompt, special tokens kept.
@@ -74,10 +75,11 @@ class _ByteStream:
 class _WindowStream:
     __slots__ = ("_ids", "_read", "_start", "_tokenizer")
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, prompt: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._start = self._read = 0
+        # The prompt's end is the first window: decoded alone, a first token loses its blank.
+        self._ids = list(prompt[-_WINDOW:])
+        self._start, self._read = 0, len(self._ids)
 
     def push(self, token: int) -> tuple[str, str]:
         self._ids.append(token)
