@@ -5,28 +5,34 @@ row's tokens as they stream out, and cancels a row at the token where its stop r
 on a CPU too, with the same tokens, only slower than padded batches.
 """
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.continuous_batching.utils import WorkloadHints
+from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-from runners.errors import JobFailedError
 from runners.generate.decoding import Decoding
 from runners.generate.engine import Completion, Pool, Request
 from runners.generate.rows import RowState
 from runners.generate.token_text import TokenText
 
 _POLL_SECONDS = 0.5
-_STOP_SECONDS = 5.0
 _PAGE = 64
 """Tokens of a page of the cache on a CPU."""
 _CPU_BATCH_TOKENS = 1024
 
 
-class CannotStartError(Exception):
-    """Continuous batching did not come up: no kernel, no memory, no graph. Nothing was taken."""
+class GaveUpError(Exception):
+    """Continuous batching did not come up, or broke down: no kernel, no memory, no graph.
+
+    ``unfinished`` are the requests that it has taken from the pool and not answered.
+    """
+
+    def __init__(self, reason: str, unfinished: Sequence[Request] = ()) -> None:
+        super().__init__(reason)
+        self.unfinished = tuple(unfinished)
 
 
 class ContinuousEngine:
@@ -41,14 +47,17 @@ class ContinuousEngine:
     def complete(self, pool: Pool) -> Iterator[Completion]:
         """Answer the pool; see ``Engine``.
 
-        Raises ``CannotStartError`` before anything is taken from the pool, and ``JobFailedError``
-        when the scheduler ends or fails a request.
+        Raises ``GaveUpError`` when the scheduler does not come up, ends, or fails a request.
         """
-        with contextlib.ExitStack() as stack:
-            manager = self._started(stack)
+        manager = self._started()
+        try:
             yield from self._drive(manager, pool)
+        finally:
+            # At once: otherwise every row in flight would first run on to its limit.
+            manager.stop(block=True, hard_stop=True)
+            manager.destroy()
 
-    def _started(self, stack: contextlib.ExitStack) -> Any:
+    def _started(self) -> Any:
         decoding, attention = self._decoding, self._model.config._attn_implementation
         settings = GenerationConfig(
             do_sample=False,
@@ -58,24 +67,29 @@ class ContinuousEngine:
             repetition_penalty=decoding.repetition_penalty,
         )
         try:
-            return stack.enter_context(
-                self._model.continuous_batching_context_manager(
-                    generation_config=settings,
-                    block=True,
-                    timeout=_STOP_SECONDS,
-                    continuous_batching_config=self._sizes(),
-                    workload_hints=WorkloadHints(decoding.max_length, decoding.max_length),
-                )
+            manager = self._model.init_continuous_batching(
+                generation_config=settings,
+                continuous_batching_config=self._sizes(),
+                workload_hints=WorkloadHints(decoding.max_length, decoding.max_length),
             )
-        except Exception as error:
-            # Kernels, graphs and allocators each fail in a way of their own.
-            self._model.set_attn_implementation(attention)
-            raise CannotStartError(f"{type(error).__name__}: {error}") from error
+            manager.warmup()
+            manager.start()
+            return manager
+        except Exception as error:  # noqa: BLE001 - kernels, graphs, allocators: each in its own way
+            reason = f"{type(error).__name__}: {error}"
+        # Out of the handler, so that the new error does not hold on to the old one's frames, and
+        # with them to the memory of the cache.
+        self._model.set_attn_implementation(attention)
+        raise GaveUpError(reason)
 
     def _sizes(self) -> ContinuousBatchingConfig:
         """A GPU's memory decides the size of its cache; on a CPU it is what the rows need."""
         if self._model.device.type == "cuda":
-            return ContinuousBatchingConfig(max_requests_per_batch=self._rows)
+            return ContinuousBatchingConfig(
+                max_requests_per_batch=self._rows,
+                # Switching by itself, transformers does not look whether flash has the dtype.
+                auto_switch_to_flash=has_flash_attention(self._model),
+            )
         pages = -(-self._decoding.max_length // _PAGE) + 1
         return ContinuousBatchingConfig(
             max_requests_per_batch=self._rows,
@@ -98,17 +112,14 @@ class ContinuousEngine:
             result = manager.get_result(timeout=_POLL_SECONDS)
             if result is None:
                 if not manager.is_running():
-                    raise JobFailedError(
-                        f"continuous batching ended by itself{_reason(manager)}",
-                        fix="Run it again with batching=padded: it goes on where it was.",
-                    )
+                    raise GaveUpError(_reason(manager), _requests(rows))
                 continue
             row = rows.get(result.request_id)
             if row is None:
                 # A cancelled row may still report what was in flight.
                 continue
             if result.error is not None:
-                raise JobFailedError(f"continuous batching failed a request: {result.error}")
+                raise GaveUpError(str(result.error), _requests(rows))
             if completion := self._advance(row, result):
                 del rows[result.request_id]
                 if not result.is_finished():
@@ -132,15 +143,39 @@ class ContinuousEngine:
         return row.finished("length") if result.is_finished() else None
 
 
+def _requests(rows: dict[str, RowState]) -> list[Request]:
+    return [row.request for row in rows.values()]
+
+
 def _reason(manager: Any) -> str:
     error = getattr(getattr(manager, "background_thread_status", None), "fatal_error", None)
-    return f" ({error})" if error else ""
+    return str(error) if error else "it ended by itself"
 
 
-def supports(model: Any, decoding: Decoding) -> bool:
-    """Whether continuous batching can run this: greedy, without penalty, a model that has it."""
+def hindrance(model: Any, decoding: Decoding) -> str | None:
+    """Why continuous batching cannot run this, in a few words; None if it can."""
+    if decoding.do_sample:
+        return "it cannot sample reproducibly"
+    if decoding.repetition_penalty != 1.0:
+        return "the checkpoint has a repetition penalty"
+    if getattr(model, "is_loaded_in_8bit", False):
+        # bitsandbytes looks at values on the host to find outliers, which no graph can hold.
+        return "the weights are 8-bit"
+    if not hasattr(model, "init_continuous_batching"):
+        return "the model does not have it"
+    return None
+
+
+def has_flash_attention(model: Any) -> bool:
+    """Whether flash attention is here for this model: only with it are there CUDA graphs.
+
+    Otherwise every row attends, masked, over the keys of all rows.
+    """
     return (
-        not decoding.do_sample
-        and decoding.repetition_penalty == 1.0
-        and hasattr(model, "continuous_batching_context_manager")
+        model.dtype in (torch.bfloat16, torch.float16)
+        and bool(getattr(model, "_supports_flash_attn", False))
+        and (
+            is_flash_attn_3_available(kernels_fallback_ok=True)
+            or is_flash_attn_2_available(kernels_fallback_ok=True)
+        )
     )

@@ -5,12 +5,17 @@ The only module that decides between padded batches and continuous batching.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import torch
 
 from runners.config import GenerateConfig
-from runners.generate.continuous import CannotStartError, ContinuousEngine, supports
+from runners.generate.continuous import (
+    ContinuousEngine,
+    GaveUpError,
+    has_flash_attention,
+    hindrance,
+)
 from runners.generate.decoding import Decoding
 from runners.generate.engine import Completion, Pool, Request
 from runners.generate.loading import (
@@ -21,12 +26,18 @@ from runners.generate.loading import (
     rows_that_fit,
     splits_otherwise,
 )
-from runners.generate.padded import PaddedEngine
+from runners.generate.padded import PaddedEngine, release_memory
 from runners.generate.prompt_tokens import tokenized, with_room
 from runners.generate.ranks import Ranks
-from runners.lifecycle.events import EventWriter
+from runners.lifecycle.events import EventWriter, Level
 
 _COMPARED_PROMPTS = 64
+_NO_FLASH = (
+    "without flash attention (pip install 'mft-tui[flash]', and bf16 or fp16) continuous batching "
+    "has no CUDA graphs"
+)
+
+Way = Literal["padded", "continuous"]
 
 
 class LocalEngine:
@@ -75,41 +86,45 @@ class LocalEngine:
             repetition_penalty=loaded.repetition_penalty,
         )
         rows = config.batch_size or rows_that_fit(loaded.model, decoding.max_length, device)
-        chosen = batching(loaded.model, self._tokenizer, decoding, rows, device, config.batching)
-        if config.batching == "continuous" and not isinstance(chosen, ContinuousEngine):
+        # A rank's share at most: what one takes and holds, no other can work on.
+        rows = min(rows, -(-len(pool) // self._ranks.count))
+        way, notice = way_to_batch(loaded.model, decoding, device, config.batching)
+        if notice is not None and self._ranks.leader:
+            self._events.notice(*notice)
+        unfinished: tuple[Request, ...] = ()
+        if way == "continuous":
+            continuous = ContinuousEngine(loaded.model, self._tokenizer, decoding, rows=rows)
+            try:
+                yield from continuous.complete(pool)
+                return
+            except GaveUpError as error:
+                reason, unfinished = str(error).partition("\n")[0][:300], error.unfinished
+            # Only now, out of the handler, does nothing hold on to the paged cache any more.
+            release_memory()
             self._events.notice(
                 "warning",
-                "continuous batching needs a model that supports it and greedy decoding without "
-                "repetition penalty: the rows are batched with padding instead",
+                f"continuous batching gave up ({reason}): the rows are batched with padding "
+                "instead",
             )
-        try:
-            yield from chosen.complete(pool)
-        except CannotStartError as error:
-            self._events.notice(
-                "warning",
-                f"continuous batching does not start ({str(error).splitlines()[0][:300]}): "
-                "the rows are batched with padding instead",
-            )
-            padded = PaddedEngine(loaded.model, self._tokenizer, decoding, rows=rows)
-            yield from padded.complete(pool)
+        padded = PaddedEngine(loaded.model, self._tokenizer, decoding, rows=rows, taken=unfinished)
+        yield from padded.complete(pool)
 
 
-class Batching(Protocol):
-    """A way to run many rows through a loaded model."""
+def way_to_batch(
+    model: Any, decoding: Decoding, device: torch.device, asked: str
+) -> tuple[Way, tuple[Level, str] | None]:
+    """How rows are batched, and what is to be told of it.
 
-    def complete(self, pool: Pool) -> Iterator[Completion]:
-        """Answer the pool; see ``Engine``."""
-        ...
-
-
-def batching(
-    model: Any, tokenizer: Any, decoding: Decoding, rows: int, device: torch.device, way: str
-) -> Batching:
-    """Continuous batching on a GPU where it can run what is asked, or where it is asked for.
-
-    Padded batches everywhere else: on a CPU they are faster.
+    Continuous batching where it is asked for and can run; by itself only on a GPU with flash
+    attention, without which padded batches are faster, as they are on a CPU.
     """
-    wanted = way == "continuous" or (way == "auto" and device.type == "cuda")
-    if wanted and supports(model, decoding):
-        return ContinuousEngine(model, tokenizer, decoding, rows=rows)
-    return PaddedEngine(model, tokenizer, decoding, rows=rows)
+    if asked == "padded" or (asked == "auto" and device.type != "cuda"):
+        return "padded", None
+    if (why := hindrance(model, decoding)) is not None:
+        told = f"no continuous batching ({why}): the rows are batched with padding instead"
+        return "padded", ("warning" if asked == "continuous" else "info", told)
+    if device.type != "cuda" or has_flash_attention(model):
+        return "continuous", None
+    if asked == "continuous":
+        return "continuous", ("warning", f"{_NO_FLASH}: batching=padded may be faster")
+    return "padded", ("info", f"{_NO_FLASH}: the rows are batched with padding instead")

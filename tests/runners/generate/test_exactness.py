@@ -1,8 +1,8 @@
 """Batched greedy output is token for token that of one-by-one ``model.generate`` in float32."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -10,11 +10,11 @@ from runners.benchmarks.demo import demo_benchmarks
 from runners.benchmarks.prompts import prompt
 from runners.benchmarks.rows import load_questions
 from runners.benchmarks.tasks import TASKS
+from runners.generate import padded
 from runners.generate.continuous import ContinuousEngine
 from runners.generate.decoding import Decoding
 from runners.generate.engine import Completion, Finish, Pool, Request
 from runners.generate.ledger import Key
-from runners.generate.local import Batching
 from runners.generate.padded import PaddedEngine
 from runners.generate.prompt_tokens import tokenized
 from runners.generate.rows import RowState
@@ -36,6 +36,10 @@ def requests_of(folder: Path, tasks: tuple[str, ...], tokenizer: Any) -> list[Re
 def decoding_of(tokenizer: Any, **changes: Any) -> Decoding:
     eos_id = tokenizer.convert_tokens_to_ids(END_OF_TURN)
     return Decoding(**{"max_length": MAX_LENGTH, "eos": END_OF_TURN, "eos_id": eos_id} | changes)
+
+
+class Batching(Protocol):
+    def complete(self, pool: Pool) -> Iterator[Completion]: ...
 
 
 MODES: dict[str, Callable[[Any, Any, Decoding, int], Batching]] = {
@@ -113,8 +117,12 @@ def test_the_repetition_penalty_of_the_checkpoint_never_sees_a_pad(
     assert_same(made, made_tokens, one_by_one(model, tokenizer, decoding, requests), tokenizer)
 
 
+@pytest.mark.parametrize("prefill", [16_384, 300])
 def test_a_sliding_window_model_is_answered_exactly_too(
-    tokenizer: Any, made_tokens: dict[Key, list[int]]
+    prefill: int,
+    tokenizer: Any,
+    made_tokens: dict[Key, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import torch
     from transformers import MistralConfig, MistralForCausalLM
@@ -134,9 +142,25 @@ def test_a_sliding_window_model_is_answered_exactly_too(
             eos_token_id=2,
         )
     ).eval()
+    # Few tokens at once make several groups of what is taken, which cannot join one another here.
+    monkeypatch.setattr(padded, "_PREFILL_TOKENS", prefill)
     decoding = decoding_of(tokenizer, max_length=220)
     requests = [r for r in requests_of(demo_benchmarks(), TASKS, tokenizer) if len(r.ids) < 210]
     made = list(PaddedEngine(model, tokenizer, decoding, rows=5).complete(Pool(requests)))
+    assert_same(made, made_tokens, one_by_one(model, tokenizer, decoding, requests), tokenizer)
+
+
+def test_rows_that_are_over_at_their_first_token_leave_nothing_to_join(
+    tokenizer: Any, made_tokens: dict[Key, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("qwen2", len(tokenizer))
+    requests = requests_of(demo_benchmarks(), TASKS, tokenizer)
+    requests.sort(key=lambda request: -len(request.ids))
+    requests = requests[:8]
+    # The longest prompt has room for one token, and is a group of its own.
+    decoding = decoding_of(tokenizer, max_length=len(requests[0].ids) + 1, stop_early=False)
+    monkeypatch.setattr(padded, "_PREFILL_TOKENS", 1)
+    made = list(PaddedEngine(model, tokenizer, decoding, rows=8).complete(Pool(requests)))
     assert_same(made, made_tokens, one_by_one(model, tokenizer, decoding, requests), tokenizer)
 
 
