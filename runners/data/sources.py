@@ -7,6 +7,7 @@ that several processes read at once.
 
 import gzip
 import io
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ BLOCK_BYTES = 1 << 17
 """Bytes read at a time: enough to decode at full speed, few enough to stay in a core's cache."""
 
 _TAIL_BYTES = 1 << 13
-"""Bytes buffered to find the end of a block's last line; blocks are read past the buffer."""
+"""Bytes read at a time to find the end of a block's last line."""
 
 RANGE_BYTES = 1 << 23
 """Bytes of a plain file that one worker takes at a time."""
@@ -167,35 +168,59 @@ def read_blocks(part: ByteRange, block_bytes: int = BLOCK_BYTES) -> Iterator[byt
     A byte order mark at the head of a file is left out. Raises ``DamagedFileError`` when a
     compressed file is damaged or cut short, after all whole lines that could be read.
     """
-    damage: list[Exception] = []
-    with _opened(part, damage) as stream:
+    if part.file.compression == "plain":
+        blocks = _plain_blocks(part, block_bytes)
+    else:
+        blocks = _decompressed_blocks(part.file, block_bytes)
+    at_head = part.start == 0
+    for block in blocks:
+        yield block.removeprefix(_BYTE_ORDER_MARK) if at_head else block
+        at_head = False
+
+
+def _plain_blocks(part: ByteRange, block_bytes: int) -> Iterator[bytes]:
+    """Each block is read in one piece, its end found first: joining pieces would copy it again."""
+    descriptor = os.open(part.file.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
         # A line belongs to the range it begins in, so the tail of the line before is not ours.
-        if part.start > 0:
-            stream.seek(part.start - 1)
-            stream.readline()
-        left = None if part.stop is None else part.stop - stream.tell()
-        at_head = part.start == 0
-        while left is None or left > 0:
-            block = stream.read(block_bytes if left is None else min(block_bytes, left))
-            if block and not block.endswith(b"\n"):
+        at = _line_end(descriptor, part.start - 1) if part.start > 0 else 0
+        while part.stop is None or at < part.stop:
+            left = block_bytes if part.stop is None else min(block_bytes, part.stop - at)
+            block = os.pread(descriptor, _line_end(descriptor, at + left - 1) - at, at)
+            if not block:
+                break
+            at += len(block)
+            yield block
+    finally:
+        os.close(descriptor)
+
+
+def _line_end(descriptor: int, at: int) -> int:
+    """The place behind the first newline at or behind ``at``, or the end of the file."""
+    while tail := os.pread(descriptor, _TAIL_BYTES, at):
+        if (found := tail.find(b"\n")) >= 0:
+            return at + found + 1
+        at += len(tail)
+    return at
+
+
+def _decompressed_blocks(file: DataFile, block_bytes: int) -> Iterator[bytes]:
+    damage: list[Exception] = []
+    with _decompressed(file, damage) as stream:
+        while block := stream.read(block_bytes):
+            if not block.endswith(b"\n"):
                 block += stream.readline()
             if damage:
                 # The line that the damage cuts off would only be told as a second fault.
                 block = block[: block.rfind(b"\n") + 1]
-            if left is not None:
-                left -= len(block)
-            if at_head:
-                block, at_head = block.removeprefix(_BYTE_ORDER_MARK), False
             if block:
                 yield block
-            if damage:
-                raise DamagedFileError(
-                    f"the compressed file is damaged ({damage[0]})",
-                    where=str(part.file.path),
-                    fix="Compress it again, or fetch it again.",
-                ) from damage[0]
-            if not block:
-                break
+    if damage:
+        raise DamagedFileError(
+            f"the compressed file is damaged ({damage[0]})",
+            where=str(file.path),
+            fix="Compress it again, or fetch it again.",
+        ) from damage[0]
 
 
 def lines_of(block: bytes) -> list[bytes]:
@@ -212,16 +237,10 @@ def read_lines(part: ByteRange) -> Iterator[bytes]:
         yield from lines_of(block)
 
 
-def _opened(part: ByteRange, damage: list[Exception]) -> BinaryIO:
-    """The file's text; a compressed one ends where it is damaged, and ``damage`` says how."""
-    path = part.file.path
+def _decompressed(file: DataFile, damage: list[Exception]) -> BinaryIO:
+    """A compressed file's text; it ends where the file is damaged, and ``damage`` says how."""
     raw: gzip.GzipFile | _ZstdFrames
-    if part.file.compression == "gz":
-        raw = gzip.GzipFile(path)
-    elif part.file.compression == "zst":
-        raw = _ZstdFrames(path.open("rb"))
-    else:
-        return path.open("rb", buffering=_TAIL_BYTES)
+    raw = gzip.GzipFile(file.path) if file.compression == "gz" else _ZstdFrames(file.path)
     return cast(BinaryIO, io.BufferedReader(_UntilDamage(raw, damage), BLOCK_BYTES))
 
 
@@ -261,8 +280,8 @@ class _ZstdFrames(io.RawIOBase):
 
     _INPUT_BYTES = 1 << 14
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
         self._frame = zstandard.ZstdDecompressor().decompressobj()
         self._begun = False
         self._ready = memoryview(b"")
