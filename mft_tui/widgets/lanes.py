@@ -18,7 +18,8 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Call = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+_Waiting = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+_Call = tuple[_Waiting | None, Callable[[], Any]]
 
 
 class Lane:
@@ -34,17 +35,31 @@ class Lane:
 
         What it raises is raised here. A call that is cancelled before its turn never runs.
         """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._put((loop, future), partial(function, *args, **kwargs))
+        return await future
+
+    def post(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run ``function`` after what is in the lane already; for closing what the lane opened.
+
+        Nobody waits for it, so what it raises goes where threads' errors go: to stderr.
+        """
+        self._put(None, partial(function, *args, **kwargs))
+
+    def _put(self, waiting: _Waiting | None, function: Callable[[], Any]) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
             self._thread.start()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._calls.put((loop, future, partial(function, *args, **kwargs)))
-        return await future
+        self._calls.put((waiting, function))
 
     def _work(self) -> None:
         while True:
-            loop, future, function = self._calls.get()
+            waiting, function = self._calls.get()
+            if waiting is None:
+                function()
+                continue
+            loop, future = waiting
             if future.cancelled():
                 continue
             result, error = None, None

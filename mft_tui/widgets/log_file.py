@@ -43,6 +43,7 @@ class LogFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = -1
+        self._closed = False
         self._reset()
 
     def _reset(self) -> None:
@@ -52,7 +53,8 @@ class LogFile:
         self._last_byte = b"\n"
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file for good: what is asked of it later finds it empty."""
+        self._closed = True
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -78,6 +80,8 @@ class LogFile:
         return Extent(self._newlines + partial, self._newlines, self._indexed, size)
 
     def _size(self) -> int:
+        if self._closed:
+            return 0
         try:
             if self._fd < 0:
                 self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -134,23 +138,35 @@ class LogFile:
             position = data.find(b"\n", position + 1)
         return block * BLOCK + position + 1
 
-    def find(self, pattern: "re.Pattern[bytes]", start: int, *, backwards: bool) -> int | None:
-        """The next line that matches, from ``start`` on (itself included), or None.
+    def find(
+        self,
+        pattern: "re.Pattern[bytes]",
+        start: int,
+        *,
+        backwards: bool,
+        budget: int = 20_000,
+    ) -> "Search":
+        """The next line that matches, among ``budget`` lines from ``start`` on (itself included).
 
-        Reads up to the whole file; call it from a lane.
+        ``Search.onward`` is where to go on.
         """
-        step = 20_000
-        first = start
-        while 0 <= first < self._newlines + 1:
-            low = max(0, first - step + 1) if backwards else first
-            lines = self.lines(low, first - low + 1 if backwards else step)
-            if not lines:
-                return None
-            hits = [n for n, line in enumerate(lines) if pattern.search(line)]
-            if hits:
-                return low + (hits[-1] if backwards else hits[0])
-            first = low - 1 if backwards else low + len(lines)
-        return None
+        if not 0 <= start < self._newlines + 1:
+            return Search(None, None)
+        low = max(0, start - budget + 1) if backwards else start
+        lines = self.lines(low, start - low + 1 if backwards else budget)
+        hits = [n for n, line in enumerate(lines) if pattern.search(line)]
+        if hits:
+            return Search(low + (hits[-1] if backwards else hits[0]), None)
+        onward = low - 1 if backwards else low + len(lines)
+        return Search(None, onward if lines and onward >= 0 else None)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a step of a search found, and where the next one begins; both None at its end."""
+
+    found: int | None
+    onward: int | None
 
 
 class LineFilter:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -66,10 +66,14 @@ class LogPane(Vertical):
             return
         self._close_line()
 
-    def on_key(self, event: "object") -> None:
-        if getattr(event, "key", "") == "escape" and self.query_one(Input).has_focus:
-            event.stop()  # type: ignore[attr-defined]
+    def on_key(self, event: events.Key) -> None:
+        if event.key != "escape":
+            return
+        if self.query_one(Input).has_focus:
+            event.stop()
             self._close_line()
+        elif self.view.give_up_search():
+            event.stop()
 
     def _close_line(self) -> None:
         self.query_one(Input).remove_class("-asked")
@@ -79,7 +83,9 @@ class LogPane(Vertical):
     def _tell(self, event: LogView.Moved) -> None:
         event.stop()
         view = event.view
-        if not view.extent.complete:
+        if view.searching is not None:
+            self.border_subtitle = f"searching, at line {view.searching + 1:,} · Esc gives up"
+        elif not view.extent.complete:
             share = view.extent.indexed / max(1, view.extent.size)
             self.border_subtitle = f"counting lines {share:.0%}"
         elif view.following:

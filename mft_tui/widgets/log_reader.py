@@ -7,10 +7,12 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mft_tui.widgets.log_file import Extent, LineFilter, LogFile
+from mft_tui.widgets.log_file import Extent, LineFilter, LogFile, Search
 from mft_tui.widgets.terminal_text import plain_text
 
 _COPY_LINES = 10_000
+_FILTERED_STEP = 500
+"""Rows of a filtered log that a step of a search looks at: each is a read of its own."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,17 @@ class LogReader:
     def set_filter(self, pattern: "re.Pattern[bytes] | None") -> None:
         self.filter = None if pattern is None else LineFilter(self.log, pattern)
 
-    def find(self, pattern: "re.Pattern[bytes]", row: int, backwards: bool) -> int | None:
-        """The row of the next match from ``row`` on, among the rows that the filter leaves."""
+    def find(self, pattern: "re.Pattern[bytes]", row: int, backwards: bool) -> Search:
+        """A step of the search from ``row`` on, among the rows that the filter leaves."""
         if self.filter is None:
             return self.log.find(pattern, row, backwards=backwards)
         matches = self.filter.matches
-        rows = range(row, -1, -1) if backwards else range(row, len(matches))
-        for candidate in rows:
+        rows = range(row, -1, -1) if backwards else range(max(0, row), len(matches))
+        for candidate in rows[:_FILTERED_STEP]:
             if any(pattern.search(raw) for raw in self.log.lines(matches[candidate], 1)):
-                return candidate
-        return None
+                return Search(candidate, None)
+        left = rows[_FILTERED_STEP:]
+        return Search(None, left[0] if left else None)
 
     def text(self, first: int, last: int) -> str:
         """Rows ``first`` to ``last``, as they are shown but unstyled, for the clipboard."""

@@ -19,7 +19,7 @@ from textual.strip import Strip
 
 from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.lanes import Lane
-from mft_tui.widgets.log_file import Extent, text_pattern
+from mft_tui.widgets.log_file import Extent, Search, text_pattern
 from mft_tui.widgets.log_reader import LogReader, Snapshot
 from mft_tui.widgets.terminal_text import render_line
 
@@ -84,13 +84,15 @@ class LogView(ScrollView, can_focus=True):
         self._quiet = 0
         self._looking = False
         self._again = False
+        self._searching: int | None = None
 
     def on_mount(self) -> None:
         self._timer = self.set_interval(_POLL, self._look)
         self._look()
 
     def on_unmount(self) -> None:
-        self._reader.log.close()
+        # In the lane, after what is under way there: it would open the file again.
+        self._lane.post(self._reader.log.close)
 
     def on_resize(self) -> None:
         if self.following:
@@ -338,6 +340,7 @@ class LogView(ScrollView, can_focus=True):
 
     def search(self, text: str) -> None:
         """Mark what matches and go to the nearest match above, or below."""
+        self.give_up_search()
         self._search = text_pattern(text) if text else None
         self._strips.clear()
         self.refresh()
@@ -348,17 +351,37 @@ class LogView(ScrollView, can_focus=True):
         if self._search is not None:
             self._find(direction, self.cursor + direction)
 
+    def give_up_search(self) -> bool:
+        """End a search that is under way; whether there was one."""
+        searching = self._searching is not None
+        self.workers.cancel_group(self, "log-find")
+        return searching
+
+    @property
+    def searching(self) -> int | None:
+        """The row that a search has come to; None when there is none."""
+        return self._searching
+
     @guarded(group="log-find", exclusive=True)
     async def _find(self, direction: int, start: int) -> None:
         pattern = self._search
         if pattern is None:
             return
-        row = await self._lane.call(self._reader.find, pattern, start, direction < 0)
-        if row is None:
+        step = Search(None, start)
+        try:
+            # In steps, so that the pane goes on following and the search can be given up.
+            while step.found is None and step.onward is not None:
+                self._searching = step.onward
+                step = await self._lane.call(self._reader.find, pattern, step.onward, direction < 0)
+                self.post_message(self.Moved(self))
+        finally:
+            self._searching = None
+            self.post_message(self.Moved(self))
+        if step.found is None:
             self.notify("No further match", timeout=2)
             return
         self._release()
-        self.cursor = row
+        self.cursor = step.found
         self._look()
 
     @guarded(group="log-filter", exclusive=True)

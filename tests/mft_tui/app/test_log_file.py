@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mft_tui.widgets.log_file import BLOCK, LineFilter, LogFile, text_pattern
+from mft_tui.widgets.log_file import BLOCK, LineFilter, LogFile, Search, text_pattern
 
 
 def _read(path: Path) -> LogFile:
@@ -89,9 +90,33 @@ def test_search_goes_both_ways(tmp_path: Path) -> None:
     path.write_bytes(b"".join(b"n %d\n" % n for n in range(50_000)))
     log = _read(path)
     wanted = text_pattern("/n [1-9]0000$/")
-    assert log.find(wanted, 10_001, backwards=False) == 20_000
-    assert log.find(wanted, 39_999, backwards=True) == 30_000
-    assert log.find(text_pattern("absent"), 0, backwards=False) is None
+    assert _found(log, wanted, 10_001, backwards=False) == 20_000
+    assert _found(log, wanted, 39_999, backwards=True) == 30_000
+    assert _found(log, text_pattern("absent"), 0, backwards=False) is None
+    assert _found(log, text_pattern("absent"), 39_999, backwards=True) is None
+    first = log.find(text_pattern("absent"), 0, backwards=False, budget=100)
+    assert first == Search(None, 100)
+
+
+def _found(
+    log: LogFile, pattern: "re.Pattern[bytes]", start: int, *, backwards: bool
+) -> int | None:
+    step, steps = Search(None, start), 0
+    while step.found is None and step.onward is not None:
+        step = log.find(pattern, step.onward, backwards=backwards, budget=7_000)
+        steps += 1
+        assert steps < 10
+    return step.found
+
+
+def test_a_closed_log_is_not_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"line\n")
+    log = _read(path)
+    log.close()
+    assert log.advance().size == 0
+    assert log.tail(5) == []
+    assert not [f for f in psutil.Process().open_files() if f.path == str(path)]
 
 
 def test_a_filter_finds_what_comes_later_too(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The log pane, on files that grow."""
 
+import psutil
+
 from mft_tui.widgets.log_pane import LogPane
 from mft_tui.widgets.log_view import LogView
 from runners.lifecycle.folders import StateFolder
@@ -77,3 +79,43 @@ async def test_long_lines_are_wrapped_on_demand(filled: StateFolder, make_app: M
         assert "finish" not in _shown(view)
         await pilot.press("w")
         await until(pilot, lambda: "finish" in _shown(view))
+
+
+async def test_a_search_through_a_large_log_leaves_the_pane_alive_and_can_be_given_up(
+    filled: StateFolder, make_app: Make
+) -> None:
+    console = filled.run(run_id(1)).console
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        view = await open_log(app, pilot)
+        with console.open("a") as file:
+            file.write("nothing of note\n" * 5_000_000)
+        await until(pilot, lambda: view.row_count == 5_000_200)
+        pane = app.screen.query_one(LogPane)
+        await pilot.press("slash", *"absent", "enter")
+        await until(pilot, lambda: view.searching is not None)
+        with console.open("a") as file:
+            file.write("written meanwhile\n")
+        await until(pilot, lambda: view.row_count == 5_000_201)
+        assert view.searching is not None
+        assert str(pane.border_subtitle).startswith("searching, at line")
+        await pilot.press("escape")
+        await until(pilot, lambda: view.searching is None)
+        assert app.screen.query(LogPane)  # the screen has not been left
+
+
+async def test_leaving_closes_the_log(filled: StateFolder, make_app: Make) -> None:
+    console = filled.run(run_id(1)).console
+    app = make_app()
+
+    def is_open() -> bool:
+        return any(f.path == str(console) for f in psutil.Process().open_files())
+
+    async with app.run_test(size=SMALL) as pilot:
+        view = await open_log(app, pilot)
+        await until(pilot, is_open)
+        view._look()
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: not is_open())
+        await pilot.pause(0.5)
+        assert not is_open()
