@@ -21,6 +21,9 @@ from runners.errors import MissingInputError, UsageError
 from runners.models import segments
 from runners.models.families import Family, detect_family, read_model_config
 
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt"]
+"""What of a hub repository is fetched."""
+
 AttentionWay = Literal["flat", "sdpa", "eager"]
 
 
@@ -51,11 +54,13 @@ def fetch_base(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(
-                name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt"]
+        folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        if not any(folder.glob("*.safetensors")):
+            # First-generation checkpoints often have pickles only; others have them twice.
+            folder = Path(
+                snapshot_download(name, allow_patterns=[*_HUB_FILES, "pytorch_model*.bin"])
             )
-        )
+        return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise MissingInputError(
             f"there is no such folder, and the hub gave no such model ({type(error).__name__})",

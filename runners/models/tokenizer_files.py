@@ -1,14 +1,19 @@
 """The tokenizer files of a checkpoint, carried or made so that every later step can read them.
 
-Qwen v1 ships only a ``qwen.tiktoken`` rank file; the same ranks and pattern make a
-``tokenizer.json`` that gives the same ids, which is what the data room and transformers read.
+Qwen v1 ships only a ``qwen.tiktoken`` rank file, ChatGLM2 and Baichuan only a SentencePiece
+``tokenizer.model``; both are made a ``tokenizer.json`` that gives the same ids, which is what the
+data room and transformers read.
 """
 
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runners.models.families import Family
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -32,6 +37,8 @@ _QWEN_SPECIAL = (
     "<|im_end|>",
     *(f"<|extra_{i}|>" for i in range(205)),
 )
+# What ChatGLM2's own code adds behind the pieces of its file.
+_CHATGLM_SPECIAL = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
 
 
 def copy_tokenizer(source: Path, target: Path) -> list[Path]:
@@ -48,17 +55,13 @@ def write_native_tokenizer(source: Path, target: Path, family: Family) -> None:
 
     A checkpoint without any tokenizer file gets none; whoever needs one says so.
     """
-    ranks = source / "qwen.tiktoken"
-    if (source / "tokenizer.json").is_file() or not ranks.is_file():
+    ranks, pieces = source / "qwen.tiktoken", source / "tokenizer.model"
+    if (source / "tokenizer.json").is_file() or not (ranks.is_file() or pieces.is_file()):
         copied = copy_tokenizer(source, target)
         _drop_remote_code(target, copied)
         return
-    from transformers.convert_slow_tokenizer import TikTokenConverter
-
-    converter = TikTokenConverter(
-        vocab_file=str(ranks), pattern=_QWEN_PATTERN, extra_special_tokens=list(_QWEN_SPECIAL)
-    )
-    converter.converted().save(str(target / "tokenizer.json"))
+    made = _from_ranks(ranks) if ranks.is_file() else _from_pieces(pieces, family)
+    made.save(str(target / "tokenizer.json"))
     (target / "tokenizer_config.json").write_text(
         json.dumps(
             {
@@ -72,6 +75,22 @@ def write_native_tokenizer(source: Path, target: Path, family: Family) -> None:
         )
         + "\n"
     )
+
+
+def _from_ranks(path: Path) -> "Tokenizer":
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    converter = TikTokenConverter(
+        vocab_file=str(path), pattern=_QWEN_PATTERN, extra_special_tokens=list(_QWEN_SPECIAL)
+    )
+    return converter.converted()
+
+
+def _from_pieces(path: Path, family: Family) -> "Tokenizer":
+    from runners.models.sentencepiece import tokenizer_from_sentencepiece
+
+    special = _CHATGLM_SPECIAL if family.name == "chatglm2" else ()
+    return tokenizer_from_sentencepiece(path, special)
 
 
 def _drop_remote_code(target: Path, copied: list[Path]) -> None:
