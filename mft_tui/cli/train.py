@@ -44,7 +44,7 @@ def train(
     """
     from mft_tui.cli.output import console
     from runners.config import TrainConfig
-    from runners.config.preflight import require_trainable
+    from runners.config.preflight import preparations, require_trainable
     from runners.config.resolve import resolve, settings_from_text
     from runners.hardware.probe import detect
 
@@ -57,6 +57,8 @@ def train(
     assert isinstance(resolved.config, TrainConfig)
     hardware = detect()
     require_trainable(resolved.config, hardware)
+    for preparation in preparations(resolved.config):
+        console.print(f"note: {preparation}", markup=False, soft_wrap=True)
     if dry_run:
         _show_launch(resolved.config, hardware, json=json)
         return

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners.config.launch_line import Machine, layout
+from runners.config.tokenizer_check import MARKERS, read_vocabulary, require_tokenizer
 from runners.config.train import TrainConfig
 from runners.errors import MftError, MissingInputError, UsageError
 from runners.models.families import (
@@ -86,41 +87,33 @@ def _check_model(config: TrainConfig) -> None:
     model = read_model_config(folder)
     family = detect_family(model, asked=config.model_type)
     weight_files(folder)
-    tokenizer = folder / "tokenizer.json"
-    if not tokenizer.is_file():
-        if not (family.name == "qwen" and (folder / "qwen.tiktoken").is_file()):
-            raise MissingInputError(
-                "the model folder has no tokenizer.json",
-                where=str(folder),
-                fix="transformers writes it with "
-                "AutoTokenizer.from_pretrained(…).save_pretrained(folder).",
-            )
-        return
-    rows = model.get("vocab_size", model.get("padded_vocab_size"))
-    tokens = _vocabulary(tokenizer)
-    if isinstance(rows, int) and tokens > rows:
-        raise UsageError(
-            f"the tokenizer has {tokens} tokens, the model's embedding {rows} rows",
-            where=str(tokenizer),
-            fix="Use the tokenizer that belongs to the checkpoint.",
-        )
+    require_tokenizer(folder, family, model)
 
 
-def _vocabulary(path: Path) -> int:
-    """One more than the largest id of a tokenizer.json, added tokens included."""
-    try:
-        content = json.loads(path.read_bytes())
-        vocabulary = content["model"]["vocab"]
-        added = [token["id"] for token in content.get("added_tokens", [])]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"this is no tokenizer that can be read ({type(error).__name__})",
-            where=str(path),
-            fix="Fetch the tokenizer's files again.",
-        ) from error
-    # Unigram tokenizers list [piece, score]; the others map a piece to its id.
-    known = vocabulary.values() if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
-    return max([*known, *added], default=-1) + 1
+def preparations(config: TrainConfig) -> list[str]:
+    """What the run will do to the model before it trains, as sentences.
+
+    A first-generation checkpoint is converted, and a tokenizer without the ChatML markers gets
+    them. Nothing for a hub name, nor for a model that ``check_train`` has something against.
+    """
+    folder = _model_folder(config)
+    if folder is None:
+        return []
+    found = []
+    family = detect_family(read_model_config(folder))
+    if family.first_generation:
+        found.append(f"the {family.name} checkpoint will be converted to {family.native}")
+    vocabulary = read_vocabulary(folder)
+    # A SentencePiece file that is still to be converted has no markers of ours either.
+    lacks = vocabulary.lacks if vocabulary is not None else ()
+    if vocabulary is None and (folder / "tokenizer.model").is_file():
+        lacks = MARKERS
+    if lacks:
+        grown = f"the tokenizer lacks {' and '.join(lacks)}: added, and the embeddings grow"
+        if config.peft_type != "full":
+            grown += "; embeddings and head are trained in full beside the adapter"
+        found.append(grown)
+    return found
 
 
 def _check_data(config: TrainConfig) -> None:
@@ -198,6 +191,10 @@ def _check_adapter(config: TrainConfig) -> None:
             )
 
 
+_QUANTIZED_CAPABILITY = {"4bit": (6, 0), "8bit": (7, 5)}
+"""The oldest GPUs whose kernels bitsandbytes has: Pascal for nf4, Turing for LLM.int8."""
+
+
 def _check_quantization(config: TrainConfig, hardware: Machine) -> None:
     if config.quantization not in {"4bit", "8bit"}:
         return
@@ -208,7 +205,24 @@ def _check_quantization(config: TrainConfig, hardware: Machine) -> None:
             fix="Install it with `pip install bitsandbytes`, or set peft_type=lora and "
             "quantization=null.",
         )
-    if config.zero_stage == 3 and layout(config, hardware).deepspeed:
+    spread = layout(config, hardware)
+    oldest = min(
+        (
+            capability
+            for device in (hardware.usable if spread.on_gpu else ())
+            if (capability := getattr(device, "compute_capability", None)) is not None
+        ),
+        default=None,
+    )
+    needed = _QUANTIZED_CAPABILITY[config.quantization]
+    if oldest is not None and oldest < needed:
+        raise UsageError(
+            f"{config.quantization} weights need compute capability {needed[0]}.{needed[1]}, and "
+            f"a GPU here has {oldest[0]}.{oldest[1]}",
+            where="quantization",
+            fix="Choose newer GPUs with gpu_ids, or set peft_type=lora and quantization=null.",
+        )
+    if config.zero_stage == 3 and spread.deepspeed:
         raise UsageError(
             "ZeRO-3 cannot shard weights that bitsandbytes has quantized",
             where="zero_stage",
@@ -243,13 +257,17 @@ def _check_resume(config: TrainConfig) -> None:
             where=f"resume_from_checkpoint: {asked}",
             fix="Name a folder such as …/checkpoints/step-00000500, or the run's output folder.",
         )
-    saved = state.get("method")
-    if saved is not None and saved != config.peft_type:
-        raise UsageError(
-            f"this checkpoint was made with peft_type={saved}",
-            where=f"resume_from_checkpoint: {asked}",
-            fix="Resume with the config of the run that wrote it.",
-        )
+    for key, saved, here in (
+        ("peft_type", state.get("method"), config.peft_type),
+        ("lora_rank", state.get("lora_rank"), config.lora_rank),
+        ("weighted_loss_mode", state.get("loss"), config.weighted_loss_mode),
+    ):
+        if saved is not None and saved != here:
+            raise UsageError(
+                f"this checkpoint was made with {key}={saved}, and {here} is asked for",
+                where=f"resume_from_checkpoint: {asked}",
+                fix="Resume with the config of the run that wrote it, or start afresh.",
+            )
     named = state.get("base_dimensions")
     if folder is not None and named is not None and named != dimensions(read_model_config(folder)):
         raise UsageError(

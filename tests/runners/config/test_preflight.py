@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from runners.config import TrainConfig
-from runners.config.preflight import check_train, require_trainable
+from runners.config.preflight import check_train, preparations, require_trainable
 from runners.errors import MissingInputError, UsageError
 
 CPU = SimpleNamespace(usable=(), bf16=False)
@@ -62,6 +62,49 @@ def test_a_tokenizer_larger_than_the_embedding(model: Path) -> None:
         require_trainable(config(model), CPU)
 
 
+def test_a_tokenizer_smaller_than_the_embedding_by_more_than_padding(model: Path) -> None:
+    for rows, fits in ((10, True), (16, True), (32, False), (2048, False)):
+        (model / "config.json").write_text(json.dumps({**LLAMA, "vocab_size": rows}))
+        found = check_train(config(model), CPU)
+        assert (found == []) is fits, rows
+        if not fits:
+            assert f"10 tokens, the model's embedding {rows} rows" in str(found[0])
+
+
+def test_a_tokenizer_of_sentencepiece_where_it_is_converted_and_where_it_is_not(
+    model: Path,
+) -> None:
+    (model / "tokenizer.json").unlink()
+    with pytest.raises(MissingInputError, match=r"no tokenizer\.json"):
+        require_trainable(config(model), CPU)
+    baichuan = {**LLAMA, "model_type": "baichuan", "rms_norm_eps": 1e-6}
+    (model / "config.json").write_text(json.dumps({**baichuan, "max_position_embeddings": 64}))
+    with pytest.raises(
+        MissingInputError, match=r"neither a tokenizer\.json nor a tokenizer\.model"
+    ):
+        require_trainable(config(model), CPU)
+    (model / "tokenizer.model").write_bytes(b"pieces")
+    assert check_train(config(model), CPU) == []
+    converted, grown = preparations(config(model))
+    assert "baichuan checkpoint will be converted to llama" in converted
+    assert "lacks <|im_start|> and <|im_end|>" in grown
+
+
+def test_markers_that_a_tokenizer_lacks_are_told_before_the_run(model: Path) -> None:
+    (told,) = preparations(config(model))
+    assert "lacks <|im_start|> and <|im_end|>" in told
+    assert "embeddings and head are trained in full" in told
+    (full,) = preparations(config(model, peft_type="full"))
+    assert "beside the adapter" not in full
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<|im_start|>"])
+    tokenizer.save(str(model / "tokenizer.json"))
+    assert "lacks <|im_end|>:" in preparations(config(model))[0]
+    tokenizer.add_special_tokens(["<|im_end|>"])
+    tokenizer.save(str(model / "tokenizer.json"))
+    assert preparations(config(model)) == []
+
+
 def test_an_unknown_architecture_and_one_that_is_not_what_was_said(model: Path) -> None:
     with pytest.raises(UsageError, match="model_type=qwen2 was asked for"):
         require_trainable(config(model, model_type="qwen2"), CPU)
@@ -97,6 +140,28 @@ def test_quantized_weights_where_bitsandbytes_is_not(
     )
     with pytest.raises(UsageError, match="4bit needs bitsandbytes, which is not installed"):
         require_trainable(config(model, peft_type="qlora"), CPU)
+
+
+@pytest.mark.parametrize(
+    ("bits", "capability", "works"),
+    [
+        ("4bit", (6, 0), True),
+        ("4bit", (5, 2), False),
+        ("8bit", (7, 0), False),
+        ("8bit", (7, 5), True),
+    ],
+)
+def test_quantized_weights_on_gpus_that_have_no_kernels_for_them(
+    bits: str, capability: tuple[int, int], works: bool, model: Path
+) -> None:
+    new, old = (SimpleNamespace(compute_capability=c) for c in ((9, 0), capability))
+    hardware = SimpleNamespace(usable=(new, old), bf16=False)
+    found = check_train(config(model, peft_type="qlora", quantization=bits), hardware)
+    assert (found == []) is works
+    if not works:
+        assert f"a GPU here has {capability[0]}.{capability[1]}" in str(found[0])
+    on_cpu = config(model, peft_type="qlora", quantization=bits, use_cpu=True)
+    assert check_train(on_cpu, hardware) == []
 
 
 def test_lora_targets_that_match_nothing_are_told_with_the_names_that_exist(model: Path) -> None:
@@ -152,6 +217,24 @@ def test_a_checkpoint_of_another_model_or_method(model: Path, tmp_path: Path) ->
         require_trainable(asked, CPU)
     with pytest.raises(UsageError, match="peft_type=lora"):
         require_trainable(config(model, peft_type="full", resume_from_checkpoint=step), CPU)
+
+
+@pytest.mark.parametrize(
+    ("saved", "told"),
+    [({"lora_rank": 8}, "lora_rank=8, and 32"), ({"loss": "coba"}, "weighted_loss_mode=coba")],
+)
+def test_a_checkpoint_of_another_rank_or_loss(
+    saved: dict[str, Any], told: str, model: Path, tmp_path: Path
+) -> None:
+    step = tmp_path / "step-00000004"
+    step.mkdir()
+    same = {"format": 1, "method": "lora", "lora_rank": 32, "loss": "case3"}
+    (step / "state.json").write_text(json.dumps(same))
+    asked = config(model, resume_from_checkpoint=step)
+    assert check_train(asked, CPU) == []
+    (step / "state.json").write_text(json.dumps({**same, **saved}))
+    with pytest.raises(UsageError, match=told):
+        require_trainable(asked, CPU)
 
 
 def test_everything_wrong_is_told_at_once(model: Path) -> None:
