@@ -66,7 +66,9 @@ def build_cache(
                     on_progress,
                 )
                 unfinished.rename(folder)
-    return fit_samples(open_cache(folder), config.overlong, config.seq_length)
+    # Joined texts are cut to rows later, and no token is lost by it.
+    limit = None if config.padding_mode == "concat" else config.seq_length
+    return fit_samples(open_cache(folder), config.overlong, limit)
 
 
 def cache_key(

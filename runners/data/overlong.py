@@ -16,11 +16,15 @@ from runners.errors import JobFailedError
 Overlong = Literal["truncate", "drop", "split", "error"]
 
 
-def fit_samples(cache: TokenCache, overlong: Overlong, seq_length: int) -> TokenCache:
+def fit_samples(cache: TokenCache, overlong: Overlong, seq_length: int | None) -> TokenCache:
     """A view of ``cache`` whose samples all fit ``seq_length`` and have something to train.
+
+    ``seq_length`` None leaves every sample whole, as for rows that are cut out of all of them.
 
     Raises ``JobFailedError`` with ``overlong="error"`` when a sample does not fit.
     """
+    if seq_length is None:
+        seq_length = int(cache.lengths.max(initial=1))
     too_long = cache.lengths > seq_length
     if overlong == "error" and too_long.any():
         raise JobFailedError(

@@ -2,7 +2,8 @@
 
 An epoch takes the next n samples of its task from an endless stream of shuffles of that task. So a
 task that is taken whole is seen once an epoch, one that is under-sampled comes round evenly over
-the epochs, and one that is over-sampled repeats no sample before all were seen.
+the epochs, and one that is over-sampled repeats no sample before all were seen. Within an epoch,
+the times that two samples of a task are taken differ by one at most.
 """
 
 from collections.abc import Mapping
@@ -93,9 +94,54 @@ def _stream(size: int, count: int, epoch: int, seed: int, task: int) -> Indices:
     """Positions ``epoch * count`` to ``(epoch + 1) * count`` of the task's stream of shuffles."""
     first, last = epoch * count, (epoch + 1) * count
     cycles = range(first // size, -(-last // size))
-    stream: Indices = np.concatenate(
-        [keyed_order(size, seed, task, cycle, _PURPOSE) for cycle in cycles]
-    )
+    stream = np.concatenate([_cycle(size, count, cycle, seed, task) for cycle in cycles])
     skipped = first - cycles.start * size
     taken: Indices = stream[skipped : skipped + count]
     return taken
+
+
+@dataclass(frozen=True)
+class _Seam:
+    """Where an epoch that began within one cycle, ``before``, at position ``start`` of it, ends
+    within another, ``cycle``, whose first ``head`` samples it takes."""
+
+    cycle: int
+    head: int
+    before: int
+    start: int
+
+
+def _seam(size: int, count: int, cycle: int) -> _Seam | None:
+    """The seam that ends in ``cycle``, if one does."""
+    boundary = cycle * size
+    epoch = (boundary - 1) // count
+    end = (epoch + 1) * count
+    before, start = divmod(max(0, epoch) * count, size)
+    if start == 0 or not boundary < end < boundary + size:
+        return None
+    return _Seam(cycle, end - boundary, before, start)
+
+
+def _cycle(size: int, count: int, cycle: int, seed: int, task: int) -> Indices:
+    """One shuffle of the stream.
+
+    What an epoch took from the shuffle it began in must not come again at once in the one it ends
+    in, so there the others come first. That depends on how the earlier one begins in turn, though
+    seldom: what is put first reaches no further than the two parts of the epoch together.
+    """
+    seams: list[_Seam] = []
+    seam = _seam(size, count, cycle)
+    while seam is not None:
+        seams.append(seam)
+        earlier = _seam(size, count, seam.before)
+        if earlier is not None and earlier.head + size - earlier.start <= seam.start:
+            earlier = None
+        seam = earlier
+    order = keyed_order(size, seed, task, seams[-1].before if seams else cycle, _PURPOSE)
+    for seam in reversed(seams):
+        taken = np.zeros(size, bool)
+        taken[order[seam.start :]] = True
+        order = keyed_order(size, seed, task, seam.cycle, _PURPOSE)
+        fresh = np.flatnonzero(~taken[order])[: seam.head]
+        order = np.concatenate([order[fresh], np.delete(order, fresh)])
+    return order

@@ -135,11 +135,12 @@ class DataOrder:
     def _epoch_plan(self, epoch: int, stretches: tuple[Stretch, ...]) -> EpochPlan:
         plan = self._plan_over(self._samples, stretches[0].spread, epoch, self._sampling)
         for before, after in pairwise(stretches):
-            rest = [
-                row if row.ndim == 1 else np.unique(row[:, 0])
-                for step in range(before.steps, len(plan))
-                for row in plan[step].all_rows()
-            ]
+            rest = [row for step in range(before.steps, len(plan)) for row in plan[step].all_rows()]
+            if self._config.padding_mode == "concat":
+                # A sample may be trained in part, so what is left is rows, and they stay as cut.
+                spread = after.spread
+                plan = EpochPlan(tuple(rest), spread.ranks, spread.accumulation, spread.micro_batch)
+                continue
             remaining = np.concatenate(rest) if rest else np.empty(0, np.int64)
             plan = self._plan_over(remaining, after.spread, epoch, Sampling())
         return plan

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from runners.config import TrainConfig
 from runners.data.cache import build_cache
+from runners.data.concat import cut_to_rows
 from runners.data.fast_bpe import fast_encoder, fast_recipe
 from runners.data.preview import encode_record
 from runners.data.records import get_format
@@ -331,3 +332,17 @@ def test_a_tokenizer_that_prefixes_spaces_does_not_put_one_into_every_segment(tm
     assert tokenizer.decode(ids) == (
         "<|im_start|>user\nadd<|im_end|>\n<|im_start|>assistant\nx<|im_end|>"
     )
+
+
+def test_joined_text_is_cut_to_rows_and_never_cut_short(write_task, tiny_tokenizer):
+    folder = write_task("t", [{"text": "def f():\n    return 1\n" * n} for n in (1, 9, 30)])
+    for overlong in ("truncate", "drop", "split", "error"):
+        config = TrainConfig(
+            data_paths=[folder], pretrained_model_path="x", seq_length=16, overlong=overlong,
+            padding_mode="concat",
+        )  # fmt: skip
+        cache = build_cache(config, tiny_tokenizer)
+        rows = cut_to_rows(cache, np.arange(len(cache)), 16)
+        shown = sum(int(stop - start) for row in rows for _, start, stop in row)
+        assert shown == len(cache.ids) > 5 * 16
+        assert cache.overlong.longer.sum() == 0

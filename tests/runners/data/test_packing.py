@@ -16,7 +16,7 @@ from runners.data.ordering import keyed_order
 from runners.data.overlong import fit_samples
 from runners.data.packing import fill, pack_best_fit
 from runners.data.plan import plan_epoch
-from runners.data.sampling import Sampling, epoch_samples
+from runners.data.sampling import Sampling, _stream, epoch_samples
 from runners.data.split import split_samples
 from runners.data.token_cache import OverlongCounts, TokenCache
 from runners.errors import UsageError
@@ -286,6 +286,29 @@ def test_a_cap_takes_other_samples_each_epoch():
     sampling = Sampling(max_samples_per_task=10)
     epochs = [epoch_samples(cache, everything(cache), sampling, 7, e).tolist() for e in range(3)]
     assert sorted(s for e in epochs for s in e) == list(range(30))
+
+
+@given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 5), st.integers(1, 30))
+@settings(max_examples=300)
+def test_an_epoch_takes_no_sample_twice_before_it_has_taken_all_and_all_come_round(
+    size, count, seed, epochs
+):
+    taken = [_stream(size, count, epoch, seed, 0).tolist() for epoch in range(epochs)]
+    for one in taken:
+        times = Counter(one)
+        assert len(one) == count
+        assert set(times.values()) <= {count // size, count // size + 1}
+    whole = [sample for one in taken for sample in one]
+    for cycle in range(len(whole) // size):
+        assert sorted(whole[cycle * size : (cycle + 1) * size]) == list(range(size))
+
+
+def test_a_cap_that_does_not_divide_its_task_repeats_nothing_within_an_epoch():
+    cache = cache_of([2] * 10)
+    sampling = Sampling(max_samples_per_task=7)
+    for epoch in range(20):
+        taken = epoch_samples(cache, everything(cache), sampling, 7, epoch)
+        assert len(set(taken.tolist())) == 7
 
 
 def test_a_weight_for_a_task_that_is_not_there_is_a_usage_error():

@@ -83,6 +83,25 @@ def test_another_number_of_ranks_trains_what_was_left_of_the_epoch(
     assert after.position.step == after.total
 
 
+def test_another_number_of_ranks_trains_what_was_left_of_joined_text(
+    material: Any, cache: TokenCache
+) -> None:
+    config = settings(material, padding_mode="concat", num_train_epochs=1, seq_length=24)
+    samples = np.arange(len(cache))
+    order = DataOrder(cache, samples, config, THREE)
+    assert order.total > 6
+    seen: list[tuple[int, int]] = []
+    for spread in (Spread(2, 2, 1), Spread(3, 1, 1), None):
+        for plan in order:
+            for row in plan.all_rows():
+                seen += [(i, at) for i, start, stop in row.tolist() for at in range(start, stop)]
+            if spread and order.position.step % 2 == 0:
+                break
+        saved = Position.from_json(order.position.to_json())
+        order = DataOrder(cache, samples, config, spread or THREE, saved)
+    assert Counter(seen) == Counter((i, at) for i in samples for at in range(cache.lengths[i]))
+
+
 def test_max_train_steps_ends_a_run_in_mid_epoch(material: Any, cache: TokenCache) -> None:
     config = settings(material, num_train_epochs=5, max_train_steps=4)
     order = DataOrder(cache, np.arange(len(cache)), config, THREE)
