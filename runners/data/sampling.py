@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from runners.config import TrainConfig
 from runners.data.ordering import Indices, keyed_order
 from runners.data.token_cache import TokenCache
 from runners.errors import UsageError
@@ -32,6 +33,16 @@ class Sampling:
     temperature: float = 1.0
     weights: Mapping[str, float] = field(default_factory=dict)
     max_samples_per_task: int | None = None
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> "Sampling":
+        """As a config asks for it."""
+        return cls(
+            config.sampling,
+            config.sampling_temperature,
+            config.task_weights,
+            config.max_samples_per_task,
+        )
 
 
 def epoch_samples(

@@ -79,12 +79,7 @@ class DataOrder:
         self._cache = cache
         self._samples = samples
         self._config = config
-        self._sampling = Sampling(
-            config.sampling,
-            config.sampling_temperature,
-            config.task_weights,
-            config.max_samples_per_task,
-        )
+        self._sampling = Sampling.of(config)
         self.position = position or Position(0, 0, ())
         self.respread(spread)
 

@@ -50,6 +50,19 @@ def test_samples_that_are_too_long_are_counted_as_they_will_be_trained(
     assert (cut.samples, cut.tokens) == (20, 20 * (longest - 1))
 
 
+def test_what_an_epoch_takes_is_counted_under_caps_and_weights(
+    folders: list[Path], tiny_tokenizer: Path
+) -> None:
+    whole = {"data_split": "100,0,0"}
+    capped = make_config(folders, max_samples_per_task=3, **whole)
+    weighted = make_config(folders, sampling="weights", task_weights={"one": 1}, **whole)
+    length = int(build_cache(capped, tiny_tokenizer).lengths[0])
+
+    counts = count_training_data(capped, tiny_tokenizer)
+    assert (counts.samples, counts.tokens) == (6, 6 * length)
+    assert count_training_data(weighted, tiny_tokenizer).samples == 20
+
+
 def test_the_estimate_counts_the_data_and_tells_its_steps(
     folders: list[Path], tiny_tokenizer: Path, tmp_path: Path
 ) -> None:
