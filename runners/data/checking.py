@@ -23,6 +23,7 @@ from runners.data.diagnose import Fault
 from runners.data.fast_bpe import FastRecipe
 from runners.data.heap import keep_freed_memory
 from runners.data.leakage import LeakIndex
+from runners.data.overlong import Overlong, fitting_pieces
 from runners.data.records import FORMATS, Format, Text, get_format
 from runners.data.sources import ByteRange, DamagedFileError, read_blocks
 from runners.data.tokenizer import Markers
@@ -52,6 +53,7 @@ class CheckSetup:
     recipe: FastRecipe | None
     system_prompt: str | None
     seq_length: int
+    overlong: Overlong
     leaks: LeakIndex | None
 
 
@@ -82,8 +84,9 @@ class PartReport:
     """What a range holds. Lines count from 0 in the range.
 
     For each good record: ``chars`` int32 characters of content, ``hashes`` int64 of its content,
-    ``tokens`` int32 and ``trained`` int32 (within seq_length: ``trained_fitting``) with a
-    tokenizer. ``record_lines`` int32 is None when record i stands on line i.
+    ``tokens`` int32 and ``trained`` int32 with a tokenizer, and ``trained_fitting``, those that are
+    still trained under the overlong rule. ``fitted`` int32 are the lengths of the samples that a
+    run would train. ``record_lines`` int32 is None when record i stands on line i.
     """
 
     lines: int = 0
@@ -99,6 +102,7 @@ class PartReport:
     tokens: npt.NDArray[np.int32] | None = None
     trained: npt.NDArray[np.int32] | None = None
     trained_fitting: npt.NDArray[np.int32] | None = None
+    fitted: npt.NDArray[np.int32] | None = None
 
     def warn(self, kind: str, line: int, text: str) -> None:
         """Note a warning of a kind."""
@@ -130,6 +134,7 @@ class _RangeCheck:
         self._form: Format = get_format(task.format)
         self._leaks = setup.leaks
         self._seq_length = setup.seq_length
+        self._overlong = setup.overlong
         self._encoder = encoder
         self._report = PartReport()
         self._chars: list[npt.NDArray[np.int32]] = [np.zeros(0, np.int32)]
@@ -138,6 +143,7 @@ class _RangeCheck:
         self._tokens = array("i")
         self._trained = array("i")
         self._fitting = array("i")
+        self._fitted = array("i")
 
     def run(self) -> PartReport:
         report = self._report
@@ -155,6 +161,7 @@ class _RangeCheck:
             report.tokens = np.array(self._tokens, np.int32)
             report.trained = np.array(self._trained, np.int32)
             report.trained_fitting = np.array(self._fitting, np.int32)
+            report.fitted = np.array(self._fitted, np.int32)
         return report
 
     def _read(self) -> None:
@@ -235,7 +242,6 @@ class _RangeCheck:
             self._report.warn("leakage", line, f"holds text of {question}")
 
     def _count_tokens(self, encoder: ChatMLEncoder, decoded: Decoded) -> None:
-        limit = self._seq_length
         for record in decoded.records:
             ids = array("i")
             spans: list[tuple[int, int]] = []
@@ -245,7 +251,9 @@ class _RangeCheck:
                 encoder.encode_chat(self._form.turns(record), ids, spans)
             self._tokens.append(len(ids))
             self._trained.append(sum(stop - start for start, stop in spans))
-            self._fitting.append(sum(max(0, min(stop, limit) - start) for start, stop in spans))
+            pieces = list(fitting_pieces(len(ids), spans, self._overlong, self._seq_length))
+            self._fitting.append(sum(trained for _, trained in pieces))
+            self._fitted.extend(length for length, trained in pieces if trained)
 
 
 def _fences(text: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ The cache keeps samples whole; this makes a view of it whose samples all fit. Th
 long samples without a word; here every one is counted.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -63,6 +64,25 @@ def fit_samples(cache: TokenCache, overlong: Overlong, seq_length: int | None) -
         fingerprint=cache.fingerprint + suffix,
         overlong=counts,
     )
+
+
+def fitting_pieces(
+    length: int, spans: Sequence[tuple[int, int]], overlong: Overlong, seq_length: int
+) -> Iterator[tuple[int, int]]:
+    """Length and trained tokens of each piece that one record of ``length`` tokens comes to.
+
+    ``spans`` are its trained tokens, as (start, stop). What ``fit_samples`` does to a whole cache,
+    for counts that need no cache; ``error`` is counted as ``truncate``.
+    """
+    if length <= seq_length:
+        yield length, sum(stop - start for start, stop in spans)
+    elif overlong != "drop":
+        end = length if overlong == "split" else seq_length
+        for begin in range(0, end, seq_length):
+            stop_here = min(begin + seq_length, end)
+            # A piece's first token has nothing before it to be predicted from.
+            trained = (min(stop, stop_here) - max(start, begin + 1) for start, stop in spans)
+            yield stop_here - begin, sum(max(0, count) for count in trained)
 
 
 def _pieces(

@@ -121,6 +121,7 @@ def validate(
         recipe=recipe,
         system_prompt=tokens.system_prompt if tokens else None,
         seq_length=tokens.seq_length if tokens else 0,
+        overlong=tokens.overlong if tokens else "truncate",
         leaks=leaks,
     )
     _read_all(tasks, setup, workers, on_progress)
@@ -255,7 +256,7 @@ def _report(task: _TaskSoFar, tokens: TokenQuestion | None) -> TaskReport:
 
 
 def _arrays(task: _TaskSoFar) -> tuple[npt.NDArray[np.int64], ...]:
-    """Tokens, trained tokens, and trained tokens that fit, of each record of a task."""
+    """Tokens, trained tokens, and those still trained when it fits, of each record of a task."""
     reports = [part.report for part in task.parts]
     columns = (
         [r.tokens for r in reports],
@@ -267,25 +268,18 @@ def _arrays(task: _TaskSoFar) -> tuple[npt.NDArray[np.int64], ...]:
     )
 
 
-def _fitted_lengths(task: _TaskSoFar, tokens: TokenQuestion) -> npt.NDArray[np.int32]:
+def _fitted_lengths(task: _TaskSoFar) -> npt.NDArray[np.int32]:
     """Lengths of the samples that a run would train, under the overlong rule."""
-    lengths, _, fitting = _arrays(task)
-    limit = tokens.seq_length
-    if tokens.overlong == "drop":
-        return lengths[lengths <= limit].astype(np.int32)
-    if tokens.overlong == "split":
-        whole = np.repeat(limit, int((lengths // limit).sum()))
-        rest = lengths % limit
-        return np.concatenate([whole, rest[rest > 0]]).astype(np.int32)
-    return np.minimum(lengths, limit)[fitting > 0].astype(np.int32)
+    fitted = [part.report.fitted for part in task.parts if part.report.fitted is not None]
+    return np.concatenate([np.zeros(0, np.int32), *fitted])
 
 
 def _token_report(task: _TaskSoFar, tokens: TokenQuestion) -> TokenReport:
     lengths, trained, fitting = _arrays(task)
     longer = lengths > tokens.seq_length
-    cut_to_nothing = longer & (fitting == 0) if tokens.overlong == "truncate" else longer & False
-    untrained = (trained == 0) | cut_to_nothing
-    fitted = _fitted_lengths(task, tokens)
+    dropped = longer & (tokens.overlong == "drop")
+    untrained = (fitting == 0) & ~dropped
+    fitted = _fitted_lengths(task)
     rows = pack_best_fit(fitted, tokens.seq_length)
     touched = int((longer & ~untrained).sum())
     return TokenReport(
@@ -295,7 +289,7 @@ def _token_report(task: _TaskSoFar, tokens: TokenQuestion) -> TokenReport:
         seq_length=tokens.seq_length,
         longer=int(longer.sum()),
         truncated=touched if tokens.overlong == "truncate" else 0,
-        dropped=int(longer.sum()) if tokens.overlong == "drop" else 0,
+        dropped=int(dropped.sum()),
         split=touched if tokens.overlong == "split" else 0,
         untrained=int(untrained.sum()),
         pack_rows=len(rows),
@@ -305,7 +299,7 @@ def _token_report(task: _TaskSoFar, tokens: TokenQuestion) -> TokenReport:
 
 def _pack_fill(tasks: list[_TaskSoFar], tokens: TokenQuestion) -> float:
     """The fill of packs over all tasks together, as a run packs them."""
-    fitted = np.concatenate([_fitted_lengths(task, tokens) for task in tasks])
+    fitted = np.concatenate([_fitted_lengths(task) for task in tasks])
     return fill(pack_best_fit(fitted, tokens.seq_length), fitted, tokens.seq_length)
 
 

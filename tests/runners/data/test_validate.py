@@ -12,6 +12,7 @@ import pytest
 from runners.config import TrainConfig
 from runners.data.cache import build_cache
 from runners.data.checking import CheckSetup
+from runners.data.packing import fill, pack_best_fit
 from runners.data.sources import ByteRange, DataFile
 from runners.data.validate import SMALL, TokenQuestion, useful_workers, validate
 from runners.data.workers import available_cores
@@ -103,6 +104,9 @@ def test_text_with_an_answer_beside_it_is_text(write_task):
 
 def test_tokens_and_what_would_not_fit_are_what_a_run_then_finds(write_task, tiny_tokenizer):
     records = [chat("q" * (i % 90), "def f():\n" * (i % 40), id=i) for i in range(400)]
+    records += [chat("human " * i, "a") for i in range(40)]  # pieces without a trained token
+    unanswered = {"role": "human", "content": "never answered " * 30, "chat_round_id": 2}
+    records.append({"chat_rounds": [*chat("q", "a")["chat_rounds"], unanswered]})
     folder = write_task("t", records)
     for overlong in ("truncate", "drop", "split"):
         question = TokenQuestion(tiny_tokenizer, 64, overlong)
@@ -118,7 +122,9 @@ def test_tokens_and_what_would_not_fit_are_what_a_run_then_finds(write_task, tin
         assert tokens.dropped == counts.dropped.sum()
         assert tokens.split == counts.split.sum()
         assert tokens.untrained == counts.untrained.sum()
-        assert 0.5 < tokens.pack_fill <= 1
+        rows = pack_best_fit(cache.lengths, 64)
+        assert tokens.pack_rows == len(rows)
+        assert tokens.pack_fill == fill(rows, cache.lengths, 64)
 
 
 def test_a_benchmarks_text_in_the_data_is_named_with_its_question(write_task, shared):
@@ -153,7 +159,7 @@ def test_little_data_is_parsed_by_one_process_and_much_or_slow_work_by_all():
     def ranges(size, compression="plain"):
         return [ByteRange(DataFile(Path("a.jsonl"), size, compression))]
 
-    plain = CheckSetup(None, None, None, None, 0, None)
+    plain = CheckSetup(None, None, None, None, 0, "truncate", None)
     assert useful_workers(ranges(SMALL), plain) == 1
     assert useful_workers(ranges(SMALL + 1), plain) == available_cores()
     assert useful_workers(ranges(SMALL // 2, "gz"), plain) == available_cores()
