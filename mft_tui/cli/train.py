@@ -147,6 +147,13 @@ def _adapter_of(named: str) -> tuple[Path, str | None]:
     folder = Path(named)
     if (folder / "adapter_config.json").is_file():
         return folder.absolute(), None
+    if len(folder.parts) > 1:
+        # A path, so no run id.
+        raise MissingInputError(
+            "there is no adapter here (no adapter_config.json)",
+            where=str(folder),
+            fix="Name the run by its id, or its folder “final”, or any adapter in peft's format.",
+        )
     with opened_store(read_only=True) as store:
         run = store.get_run(named)
         adapters = [a for a in store.artifacts(run.id) if a.kind == "adapter"]
@@ -181,9 +188,14 @@ def convert(
     """
     from mft_tui.cli.launching import run_job_command
     from runners.config.resolve import resolve
-    from runners.models.families import detect_family, read_model_config, weight_files
+    from runners.models.families import (
+        detect_family,
+        read_model_config,
+        require_first_generation,
+        weight_files,
+    )
 
-    detect_family(read_model_config(model))
+    require_first_generation(detect_family(read_model_config(model)), model)
     weight_files(model)
     resolved = resolve(
         "convert", flags={"model": model.absolute(), "output_dir": output.absolute()}

@@ -18,9 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from runners.config import ConvertConfig
-from runners.errors import UsageError
 from runners.lifecycle.job import Job, run_job
-from runners.models.families import detect_family, read_model_config, weight_files
+from runners.models.families import (
+    detect_family,
+    read_model_config,
+    require_first_generation,
+    weight_files,
+)
 from runners.models.first_generation import native_config, native_tensors
 from runners.models.tokenizer_files import write_native_tokenizer
 
@@ -40,12 +44,7 @@ def convert_checkpoint(
     """
     config = read_model_config(source)
     family = detect_family(config)
-    if not family.first_generation:
-        raise UsageError(
-            f"this checkpoint is {family.name}, which transformers reads as it is",
-            where=str(source),
-            fix="Use it directly; only Qwen v1, ChatGLM2 and Baichuan need converting.",
-        )
+    require_first_generation(family, source)
     files = weight_files(source)
     draft = target.with_name(f".{target.name}.part")
     if draft.exists():

@@ -135,6 +135,16 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
+def require_first_generation(family: Family, folder: Path) -> None:
+    """Raise ``UsageError`` for a checkpoint that transformers reads as it is."""
+    if not family.first_generation:
+        raise UsageError(
+            f"this checkpoint is {family.name}, which transformers reads as it is",
+            where=str(folder),
+            fix="Use it directly; only Qwen v1, ChatGLM2 and Baichuan need converting.",
+        )
+
+
 def has_alibi(config: Mapping[str, Any]) -> bool:
     """Whether a Baichuan, or what it was converted to, has ALiBi positions and not rotary ones.
 

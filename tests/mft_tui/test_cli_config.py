@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from runners.config import TrainConfig
+from tests.runners.config.test_resolve import REFERENCE_FILE
+
 
 def mft(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -57,6 +60,21 @@ def test_diff_tells_what_differs_and_what_obsolete_settings_did(tmp_path: Path) 
     report = json.loads(mft("config", "diff", str(path), "--json").stdout)
     assert {"key": "seed", "first": 1, "second": 42} in report["differences"]
     assert any("use_xformers" in notice for notice in report["notices"])
+
+
+def test_diff_says_of_each_obsolete_reference_setting_what_it_did(tmp_path: Path) -> None:
+    path = tmp_path / "qwen_train_config_1_8B.json"
+    path.write_text(json.dumps(REFERENCE_FILE))
+    notices = json.loads(mft("config", "diff", str(path), "--json").stdout)["notices"]
+    shown = mft("config", "diff", str(path))
+    assert shown.returncode == 0, shown.stderr
+    assert len(TrainConfig.obsolete) == 14
+    for key, did in TrainConfig.obsolete.items():
+        told = [notice for notice in notices if f": {key} has no effect" in notice]
+        assert len(told) == 1, key
+        assert told[0].endswith(f"{key} has no effect: it {did}")
+        assert f"~ {told[0]}\n" in shown.stdout
+    assert not [n for n in notices if "evalation_steps" in n], "renamed, not obsolete"
 
 
 @pytest.mark.parametrize("kind", ["train", "generate", "evaluate", "export", "merge", "convert"])
