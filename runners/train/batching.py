@@ -50,10 +50,14 @@ class Batcher:
         micros = plan.rows[rank]
         used = [i for i in range(len(micros)) if any(rows[i] for rows in plan.rows)]
         for i in used:
-            yield self.inputs(micros[i], weights)
+            yield self.inputs([rows[i] for rows in plan.rows], rank, weights)
 
-    def inputs(self, rows: Sequence[Row], weights: StepWeights) -> Inputs:
-        """One micro-batch as tensors."""
+    def inputs(self, of_ranks: Sequence[Sequence[Row]], rank: int, weights: StepWeights) -> Inputs:
+        """The micro-batch of ``rank`` as tensors; ``of_ranks`` are those of all ranks."""
+        rows = of_ranks[rank]
+        most = 0
+        if len(of_ranks) > 1:
+            most = max(self._trained(others) for others in of_ranks)
         batch = collate(
             self.cache,
             rows,
@@ -68,4 +72,8 @@ class Batcher:
             device=self.device,
             mask_dtype=self.mask_dtype,
             window=self.window,
+            most=most,
         )
+
+    def _trained(self, rows: Sequence[Row]) -> int:
+        return sum(count for row in rows for _, count in trained_in_row(self.cache, row))

@@ -25,7 +25,9 @@ class Inputs:
     positions, in its output with rows flattened, whose state predicts a trained token;
     ``targets`` int64 [n] those tokens, ``weights`` float32 [n] what each counts for and ``tasks``
     int64 [n] its task. ``tokens`` counts what is no padding, ``squares`` the sum of squared
-    segment lengths, which attention's cost goes with.
+    segment lengths, which attention's cost goes with. ``most`` is the largest n of any rank.
+    ``lengths`` int64, shaped as the model's ``input_ids``, is the length of each token's segment;
+    1 for padding.
     """
 
     model: dict[str, Any]
@@ -35,6 +37,8 @@ class Inputs:
     tasks: Tensor
     tokens: int
     squares: int
+    most: int
+    lengths: Tensor
 
 
 def make_inputs(
@@ -45,11 +49,13 @@ def make_inputs(
     device: torch.device,
     mask_dtype: torch.dtype | None = None,
     window: int | None = None,
+    most: int = 0,
 ) -> Inputs:
     """Lay ``batch`` out for the model.
 
     ``mask_dtype`` None gives the boolean mask of sdpa, a float type the additive one of eager.
     ``window`` is the model's sliding window, which the masks of the padded layout must hold.
+    ``most`` is what other ranks have: trained tokens in their micro-batch of this turn.
     """
     rows, columns = np.nonzero(batch.loss_mask)
     token_weights = weights.of_tokens(batch.sample_ids[rows, columns])
@@ -70,6 +76,8 @@ def make_inputs(
         tasks=torch.from_numpy(tasks).to(device),
         tokens=int(lengths.sum()),
         squares=int((lengths.astype(np.int64) ** 2).sum()),
+        most=max(most, len(targets)),
+        lengths=_token_lengths(batch.segment_ids, flat=flat).to(device),
     )
 
 
@@ -79,6 +87,16 @@ def _segment_lengths(segment_ids: np.ndarray) -> np.ndarray:
     counts = np.stack([np.bincount(row, minlength=width) for row in segment_ids])[:, 1:]
     lengths: np.ndarray = counts[counts > 0]
     return lengths
+
+
+def _token_lengths(segment_ids: np.ndarray, *, flat: bool) -> Tensor:
+    counts = np.stack([np.bincount(row, minlength=segment_ids.max() + 1) for row in segment_ids])
+    counts[:, 0] = 1
+    lengths = torch.from_numpy(np.take_along_axis(counts, segment_ids.astype(np.int64), axis=1))
+    if not flat:
+        return lengths
+    real = torch.from_numpy(segment_ids > 0)
+    return lengths[real].unsqueeze(0) if real.any() else lengths[:1, :1]
 
 
 def _flat(

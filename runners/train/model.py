@@ -30,8 +30,10 @@ class WeightedLoss(nn.Module):
         self._tasks = tasks
         base = self.language_model
         self._vocabulary = base.config.get_text_config().vocab_size
+        self._noise = None
         if noise is not None:
-            base.get_input_embeddings().register_forward_hook(_neftune(noise))
+            self._noise = EmbeddingNoise(noise)
+            base.get_input_embeddings().register_forward_hook(self._noise)
 
     @property
     def language_model(self) -> PreTrainedModel:
@@ -45,24 +47,35 @@ class WeightedLoss(nn.Module):
         """The weighted loss (scalar, float32), and each task's summed token loss [tasks]."""
         base = self.language_model
         backbone = getattr(base, base.base_model_prefix)
+        if self._noise is not None:
+            self._noise.lengths = inputs.lengths
         hidden = backbone(**inputs.model, use_cache=False).last_hidden_state
         picked = hidden.flatten(0, 1)[inputs.predicts]
-        if not len(picked):
-            # Nothing to learn from here, but every rank's backward pass must touch every parameter.
-            return hidden.sum().float() * 0.0, hidden.new_zeros(self._tasks, dtype=torch.float64)
+        # Also with nothing to learn from: every rank's backward pass must touch every parameter.
         losses = token_losses(
-            picked, inputs.targets, base.get_output_embeddings(), self._vocabulary
+            picked, inputs.targets, base.get_output_embeddings(), self._vocabulary, inputs.most
         )
         sums = torch.zeros(self._tasks, dtype=torch.float64, device=losses.device)
         sums.index_add_(0, inputs.tasks, losses.detach().double())
         return (losses * inputs.weights).sum(), sums
 
 
-def _neftune(alpha: float) -> Any:
-    def add_noise(module: nn.Module, _inputs: Any, embedded: Tensor) -> Tensor:
+class EmbeddingNoise:
+    """NEFTune's hook on the embeddings: uniform noise of ±alpha / √(L d) while training.
+
+    L is the length of the sample that a token is in, not that of what happens to be packed beside
+    it; ``lengths`` [as input_ids] are those of the tokens about to be embedded.
+    """
+
+    def __init__(self, alpha: float) -> None:
+        self._alpha = alpha
+        self.lengths: Tensor | None = None
+
+    def __call__(self, module: nn.Module, _inputs: Any, embedded: Tensor) -> Tensor:
+        """The embeddings with their noise."""
         if not module.training:
             return embedded
-        scale = alpha / (embedded.shape[-2] * embedded.shape[-1]) ** 0.5
-        return embedded + torch.empty_like(embedded).uniform_(-scale, scale)
-
-    return add_noise
+        assert self.lengths is not None, "set before each forward pass"
+        scale = self._alpha / (self.lengths.unsqueeze(-1) * embedded.shape[-1]).sqrt()
+        noise = torch.empty_like(embedded).uniform_(-1, 1)
+        return embedded + noise * scale.to(embedded.dtype)

@@ -49,9 +49,11 @@ def validate(
     module.eval()
     with torch.no_grad():
         for first in range(0, len(batches), engine.ranks):
-            mine = batches[first + engine.rank : first + engine.rank + 1]
-            chosen = [np.array([i]) for i in mine[0]] if mine else []
-            inputs = batcher.inputs(chosen, _NO_WEIGHTS)
+            turn = [
+                [np.array([i]) for i in batch] for batch in batches[first : first + engine.ranks]
+            ]
+            turn += [[] for _ in range(engine.ranks - len(turn))]
+            inputs = batcher.inputs(turn, engine.rank, _NO_WEIGHTS)
             sums += engine.forward(inputs)[1]
             counts += torch.bincount(inputs.tasks, minlength=len(counts)).double()
     module.train(was_training)

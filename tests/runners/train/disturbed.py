@@ -1,8 +1,10 @@
 """The training job with one thing going wrong inside a step, on one rank alone.
 
 python disturbed.py RUN_FOLDER, with DISTURB in the environment: "stop" sends SIGTERM between two
-micro-batches, "nan" makes a loss NaN, "full" has no memory for more than one row at a time. RANK_OF
-names the rank, AFTER counts its micro-batches. LONG_STEP is how many seconds make a step long.
+micro-batches, "nan" makes a loss NaN, "full" has no memory for more than one row at a time;
+"shard" is no trouble, but makes the head's chunks tiny and has ZeRO-3 shard even the smallest
+weight. RANK_OF names the rank, AFTER counts its micro-batches. LONG_STEP is how many seconds make a
+step long.
 """
 
 import os
@@ -15,7 +17,7 @@ import torch
 
 from runners.config import TrainConfig
 from runners.lifecycle.job import run_job
-from runners.train import engine, loop
+from runners.train import cross_entropy, engine, loop, setup
 from runners.train.__main__ import work
 
 WHAT = os.environ["DISTURB"]
@@ -41,29 +43,43 @@ def stopping(backward: Callable[..., None]) -> Callable[..., None]:
 
 
 def not_finite(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def run(self: Any, inputs: Any) -> Any:
-        loss, sums = forward(self, inputs)
+    def run(self: Any, inputs: Any, **more: Any) -> Any:
+        loss, sums = forward(self, inputs, **more)
         return (loss * float("nan"), sums) if self.module.training and count() else (loss, sums)
 
     return run
 
 
 def full(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def run(self: Any, inputs: Any) -> Any:
+    def run(self: Any, inputs: Any, **more: Any) -> Any:
         rows = len(inputs.model["segments"].edges) - 1
         if HERE and self.module.training and rows > 1:
             raise torch.OutOfMemoryError("CUDA out of memory. (for a test)")
-        return forward(self, inputs)
+        return forward(self, inputs, **more)
 
     return run
 
 
+def sharded(settings: Callable[..., Any]) -> Callable[..., Any]:
+    def make(*given: Any) -> Any:
+        found = settings(*given)
+        # What ZeRO-3 keeps whole, or until its next use, hides how often ranks gather it.
+        for key in ("param_persistence_threshold", "max_live_parameters", "max_reuse_distance"):
+            found["zero_optimization"][f"stage3_{key}"] = 0
+        return found
+
+    return make
+
+
 if __name__ == "__main__":
     loop.LONG_STEP = float(os.environ.get("LONG_STEP", "10"))
+    if WHAT == "shard":
+        cross_entropy.CHUNK_LOGITS = 2000
+        setup.deepspeed_settings = sharded(setup.deepspeed_settings)
     for kind in (engine.PlainEngine, engine.DeepSpeedEngine):
         if WHAT == "stop":
             kind.backward = stopping(kind.backward)  # type: ignore[method-assign]
-        else:
+        elif WHAT != "shard":
             around = {"nan": not_finite, "full": full}[WHAT]
             kind.forward = around(kind.forward)  # type: ignore[method-assign]
     sys.exit(run_job("train", TrainConfig, work))
