@@ -6,7 +6,7 @@ ranks. Trained tensors and their moments are read and written by parameter name,
 sharding, so that a checkpoint fits any number of ranks.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from math import isfinite
 from typing import Any, Protocol
@@ -28,11 +28,18 @@ class Engine(Protocol):
     ranks: int
     device: torch.device
 
-    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """The module's weighted loss and task sums, in the precision asked for."""
+    @property
+    def scaled(self) -> bool:
+        """Whether losses are scaled (fp16), so that gradients overflow now and then by design."""
+
+    def forward(self, inputs: Inputs, *, last: bool = True) -> tuple[Tensor, Tensor]:
+        """The module's weighted loss and task sums, in the precision asked for.
+
+        ``last`` marks the step's last micro-batch, the one whose backward pass sums over ranks.
+        """
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
-        """Add the gradient of ``loss``; ``last`` marks the step's last micro-batch."""
+        """Add the gradient of ``loss``; ``last`` as in the forward pass."""
 
     def step(self, rate: float, *, usable: bool) -> float:
         """Update at learning rate ``rate``; return the gradient norm before clipping.
@@ -49,11 +56,15 @@ class Engine(Protocol):
         All ranks iterate together; the tensors are meant for rank 0.
         """
 
-    def restore(self, tensors: Iterable[tuple[str, dict[str, Tensor]]], steps: int) -> None:
-        """Set what ``tensors`` gave, after ``steps`` optimizer steps. All ranks call it."""
+    def restore(self, tensors: Iterable[tuple[str, dict[str, Tensor]]], updates: int) -> None:
+        """Set what ``tensors`` gave, after ``updates`` steps taken. All ranks call it."""
 
     def extra_state(self) -> dict[str, Any]:
-        """What else the optimizer's way depends on (the fp16 loss scale), as JSON values."""
+        """What else the optimizer's way depends on, as JSON values.
+
+        ``updates`` counts the steps taken: Adam's bias correction goes by them, not by the steps
+        that were passed over. In fp16 also the loss scale.
+        """
 
     def restore_extra(self, state: dict[str, Any]) -> None:
         """Take up ``extra_state``."""
@@ -67,6 +78,7 @@ class _Base:
         self.device = accelerator.device
         self.module = module
         self.clip = clip
+        self.scaled = accelerator.mixed_precision == "fp16"
 
     def sum(self, values: Tensor) -> Tensor:
         if self.ranks == 1:
@@ -95,15 +107,15 @@ class PlainEngine(_Base):
         super().__init__(accelerator, module, clip)
         self.wrapped, self.optimizer = accelerator.prepare(module, optimizer)
 
-    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        # Prepared modules run in the precision asked for by themselves.
-        loss, sums = self.wrapped(inputs)
+    def forward(self, inputs: Inputs, *, last: bool = True) -> tuple[Tensor, Tensor]:
+        # Prepared modules run in the precision asked for by themselves. Whether the backward pass
+        # will sum over ranks is decided here: they talk once a step, at its last micro-batch.
+        with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+            loss, sums = self.wrapped(inputs)
         return loss, sums
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
-        # With gradient synchronization only at the last micro-batch, ranks talk once a step.
-        with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-            self.accelerator.backward(loss * self.ranks)
+        self.accelerator.backward(loss * self.ranks)
 
     def step(self, rate: float, *, usable: bool) -> float:
         norm = float("nan")
@@ -126,21 +138,23 @@ class PlainEngine(_Base):
             found |= {key: state[key].float().cpu() for key in MOMENTS if key in state}
             yield name, found
 
-    def restore(self, tensors: Iterable[tuple[str, dict[str, Tensor]]], steps: int) -> None:
+    def restore(self, tensors: Iterable[tuple[str, dict[str, Tensor]]], updates: int) -> None:
         parameters = dict(self._named())
         states = self.optimizer.optimizer.state
+        groups = {p: group for group in self.optimizer.param_groups for p in group["params"]}
         for name, saved in tensors:
             parameter = parameters[name]
             parameter.data.copy_(saved["weight"])
             if "exp_avg" in saved:
                 states[parameter] = {
-                    "step": torch.tensor(float(steps)),
+                    "step": step_count(updates, groups[parameter], parameter.device),
                     **{key: saved[key].to(parameter) for key in MOMENTS},
                 }
 
     def extra_state(self) -> dict[str, Any]:
         scaler = self.accelerator.scaler
-        return {"scaler": scaler.state_dict()} if scaler is not None else {}
+        found: dict[str, Any] = {"updates": _updates(self.optimizer.optimizer.state.values())}
+        return found | ({"scaler": scaler.state_dict()} if scaler is not None else {})
 
     def restore_extra(self, state: dict[str, Any]) -> None:
         if self.accelerator.scaler is not None and "scaler" in state:
@@ -164,7 +178,7 @@ class DeepSpeedEngine(_Base):
         # Off in float32 by default; a step with non-finite gradients must never be taken.
         self.zero.check_grad_overflow = True
 
-    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Inputs, *, last: bool = True) -> tuple[Tensor, Tensor]:
         loss, sums = self.deepspeed(inputs)
         return loss, sums
 
@@ -189,6 +203,8 @@ class DeepSpeedEngine(_Base):
             zero.reset_cpu_buffers()
         else:
             zero.averaged_gradients = dict.fromkeys(zero.averaged_gradients)
+            if self.deepspeed.zero_optimization_stage() < 3:
+                zero.all_grad_tensors = dict.fromkeys(zero.all_grad_tensors)
         zero.micro_step_id = _FIRST_MICRO_STEP[self.deepspeed.zero_optimization_stage()]
 
     def _partitions(self) -> list[Tensor]:
@@ -209,12 +225,12 @@ class DeepSpeedEngine(_Base):
                     found[key] = safe_get_full_optimizer_state(parameter, key).cpu()
             yield name, found
 
-    def restore(self, tensors: Iterable[tuple[str, dict[str, Tensor]]], steps: int) -> None:
+    def restore(self, tensors: Iterable[tuple[str, dict[str, Tensor]]], updates: int) -> None:
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
         from deepspeed.zero import GatheredParameters
 
-        if steps:
-            self._make_optimizer_state(steps)
+        if updates:
+            self._make_optimizer_state(updates)
         parameters = dict(self._named())
         for name, saved in tensors:
             parameter = parameters[name]
@@ -225,14 +241,15 @@ class DeepSpeedEngine(_Base):
                 for key in MOMENTS:
                     safe_set_full_optimizer_state(parameter, saved[key].to(self.device), key)
 
-    def _make_optimizer_state(self, steps: int) -> None:
+    def _make_optimizer_state(self, updates: int) -> None:
         """Give the inner optimizer the empty moments that its first step would have made."""
         from deepspeed.utils import lazy_init_hp_params_optimizer_state
 
         zero = self.zero
+        group = zero.optimizer.param_groups[0]
         for flat in self._partitions():
             zero.optimizer.state[flat] = {
-                "step": torch.tensor(float(steps)),
+                "step": step_count(updates, group, flat.device),
                 **{key: torch.zeros_like(flat) for key in MOMENTS},
             }
         if self.deepspeed.zero_optimization_stage() < 3:
@@ -242,11 +259,24 @@ class DeepSpeedEngine(_Base):
     def extra_state(self) -> dict[str, Any]:
         scaler = self.zero.loss_scaler
         keys = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
-        return {"scaler": {key: getattr(scaler, key) for key in keys if hasattr(scaler, key)}}
+        return {
+            "updates": _updates(self.zero.optimizer.state.values()),
+            "scaler": {key: getattr(scaler, key) for key in keys if hasattr(scaler, key)},
+        }
 
     def restore_extra(self, state: dict[str, Any]) -> None:
         for key, value in state.get("scaler", {}).items():
             setattr(self.zero.loss_scaler, key, value)
+
+
+def step_count(updates: int, group: Mapping[str, Any], device: torch.device) -> Tensor:
+    """Adam's own count of steps as it keeps it: beside the parameter when its kernel is fused."""
+    return torch.tensor(float(updates), device=device if group.get("fused") else None)
+
+
+def _updates(states: Iterable[Mapping[str, Any]]) -> int:
+    """Steps taken. The same for all parameters: a step moves all or none."""
+    return max((int(state["step"]) for state in states if "step" in state), default=0)
 
 
 def _set_rate(groups: Iterable[dict[str, Any]], rate: float) -> None:

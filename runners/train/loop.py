@@ -134,9 +134,9 @@ def _step(training: Training, plan: StepPlan) -> tuple[StepTotals, StepWeights] 
     for number, inputs in enumerate(micros, 1):
         if training.long_steps and _anyone_stopping(training):
             return None
-        loss, task_sums = engine.forward(inputs)
-        tally.add(loss, task_sums, inputs)
         last = number == len(micros)
+        loss, task_sums = engine.forward(inputs, last=last)
+        tally.add(loss, task_sums, inputs)
         if last:
             # The step's one exchange: losses for the log, and what all ranks must agree on.
             seconds = training.clock() - began
@@ -198,7 +198,9 @@ def _nonfinite(training: Training, totals: StepTotals) -> None:
     what = "loss" if totals.bad_ranks else "gradient"
     training.interval.skipped += 1
     training.tell({"nonfinite_steps": 1.0})
-    if training.config.nonfinite_loss == "stop" and training.config.mixed_precision != "fp16":
+    # With a scaled loss gradients overflow by design, and the scale then falls; a loss never may.
+    expected = training.engine.scaled and not totals.bad_ranks
+    if training.config.nonfinite_loss == "stop" and not expected:
         raise JobFailedError(
             f"the {what} of step {training.done} is not finite (on {max(1, totals.bad_ranks)} of "
             f"{training.engine.ranks} ranks), so the step was not taken",

@@ -233,8 +233,10 @@ class Setup:
 
     def _restore(self, training: Training, checkpoint: Checkpoint) -> None:
         engine, saved = training.engine, self.saved
-        engine.restore(checkpoint.tensors(), training.done)
-        engine.restore_extra(saved["engine"])
+        extra = saved["engine"]
+        # Checkpoints from before steps taken were counted have the steps done instead.
+        engine.restore(checkpoint.tensors(), extra.get("updates", training.done))
+        engine.restore_extra(extra)
         training.interval.restore(saved["interval"])
         training.early.restore(saved["early_stopping"])
         if training.coba is not None and saved["coba"] is not None:
@@ -276,6 +278,8 @@ class Setup:
         model: PreTrainedModel | PeftModel = base
         if config.peft_type != "full":
             model = add_adapters(base, config, self.base.folder, train_tokens=self.base.new_tokens)
+        if not deepspeed:
+            upcast_trained(model)
         if has_alibi(self.model_config):
             heads = base.config.num_attention_heads
             hold_positions(model, WidenedHeads(heads, base.config.hidden_size // heads))
@@ -354,6 +358,18 @@ class Setup:
             ranks = self.accelerator.num_processes
             values["mfu"] = useful / (interval.seconds * rate * ranks)
         return values
+
+
+def upcast_trained(model: torch.nn.Module) -> None:
+    """Keep what is trained in float32; autocast computes with it in half precision.
+
+    PEFT does so for its adapters, but not for whole modules trained beside them. Updates smaller
+    than bfloat16 can tell would be lost, and float16 gradients cannot be unscaled. DeepSpeed keeps
+    float32 copies of its own.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype in {torch.bfloat16, torch.float16}:
+            parameter.data = parameter.data.float()
 
 
 def checkpoint_activations(model: PreTrainedModel, *, selective: bool) -> None:

@@ -1,6 +1,6 @@
 """Gradients of one optimizer step, however its eight rows are spread; run as a program for 2 ranks.
 
-RANK=0 WORLD_SIZE=2 … python one_step.py CONFIG_JSON MODEL OUTPUT
+RANK=0 WORLD_SIZE=2 … python one_step.py CONFIG_JSON MODEL OUTPUT MICROS
 """
 
 import sys
@@ -61,8 +61,15 @@ def gradients(config: TrainConfig, model: Path, micros: int) -> dict[str, torch.
             batches = list(batcher.micro_batches(plan, engine.rank, weights))
             assert len(batches) == micros
             for number, inputs in enumerate(batches, 1):
-                loss, _ = engine.forward(inputs)
+                loss, _ = engine.forward(inputs, last=number == micros)
                 engine.backward(loss, last=number == micros)
+                # Ranks talk once a step: until then each has the gradients of its own alone.
+                if engine.ranks > 1 and number < micros:
+                    first = next(base.parameters()).grad
+                    assert first is not None
+                    total = first.clone()
+                    torch.distributed.all_reduce(total)
+                    assert not torch.allclose(total, first * engine.ranks)
             for name, parameter in base.named_parameters():
                 assert parameter.grad is not None
                 found[f"{case}/{mode}/{name}"] = parameter.grad.clone()
@@ -71,6 +78,6 @@ def gradients(config: TrainConfig, model: Path, micros: int) -> dict[str, torch.
 
 if __name__ == "__main__":
     given = TrainConfig.model_validate_json(sys.argv[1])
-    grads = gradients(given, Path(sys.argv[2]), micros=1)
+    grads = gradients(given, Path(sys.argv[2]), micros=int(sys.argv[4]))
     if torch.distributed.get_rank() == 0:
         save_file(grads, sys.argv[3])

@@ -26,7 +26,9 @@ def load_program() -> ModuleType:
     return module
 
 
-def on_two_ranks(config: TrainConfig, model: Path, output: Path) -> dict[str, torch.Tensor]:
+def on_two_ranks(
+    config: TrainConfig, model: Path, output: Path, micros: int
+) -> dict[str, torch.Tensor]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -39,9 +41,10 @@ def on_two_ranks(config: TrainConfig, model: Path, output: Path) -> dict[str, to
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
     }
+    given = [config.model_dump_json(), str(model), str(output), str(micros)]
     ranks = [
         subprocess.Popen(
-            [sys.executable, str(PROGRAM), config.model_dump_json(), str(model), str(output)],
+            [sys.executable, str(PROGRAM), *given],
             env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)
@@ -66,7 +69,8 @@ def test_gradients_are_equal_for_8x1_1x8_and_2_ranks_by_4_in_every_case_packed_a
     whole = program.gradients(config, model, micros=1)
     ways = {
         "1x8 accumulation": program.gradients(config, model, micros=8),
-        "2 ranks x 4": on_two_ranks(config, model, tmp_path / "gradients.safetensors"),
+        "2 ranks x 4": on_two_ranks(config, model, tmp_path / "4.safetensors", 1),
+        "2 ranks x 2 accumulation": on_two_ranks(config, model, tmp_path / "2.safetensors", 2),
     }
     for way, found in ways.items():
         assert found.keys() == whole.keys()

@@ -96,6 +96,21 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_bit_identically(
     assert_same_weights(broken.output / "final", whole.output / "final")
 
 
+def test_a_run_that_passed_over_a_step_is_resumed_bit_identically(
+    make_run: Callable[..., Any],
+) -> None:
+    settings = {**COMMON, **ONE_RANK, "max_train_steps": 6, "evaluation_steps": 0}
+    settings |= {"nonfinite_loss": "skip", "checkpointing_steps": 4}
+    whole = make_run("whole", **settings)
+    assert whole.disturbed("nan", AFTER="5") == ExitCode.DONE, whole.console()
+    assert whole.series("nonfinite_steps")
+    rest = make_run(
+        "rest", **settings, resume_from_checkpoint=whole.output / "checkpoints" / "step-00000004"
+    )
+    rest.finish()
+    assert_same_weights(rest.output / "final", whole.output / "final")
+
+
 def test_on_another_number_of_ranks_the_rest_of_the_epoch_is_trained_in_a_new_order(
     make_run: Callable[..., Any],
 ) -> None:

@@ -27,6 +27,21 @@ def test_a_loss_that_is_not_finite_on_one_rank_is_skipped_by_both(
     assert "gradient_norm" in told[3], "the next step is taken"
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_nothing_of_a_step_thrown_away_is_in_the_next(
+    make_run: Callable[..., Any], stage: int
+) -> None:
+    # Whichever micro-batch of step 2 is bad, the step is not taken, and the rest is the same.
+    rest = []
+    for bad in ("3", "4"):
+        run = make_run(bad, **FEW, deepspeed="on", zero_stage=stage, nonfinite_loss="skip")
+        assert run.disturbed("nan", AFTER=bad) == ExitCode.DONE, run.console()
+        told = run.series("nonfinite_steps", "loss", "gradient_norm")
+        assert [step for step, values in told.items() if "nonfinite_steps" in values] == [2]
+        rest.append({step: told[step] for step in (3, 4)})
+    assert rest[0] == rest[1]
+
+
 def test_a_loss_that_is_not_finite_stops_both_ranks_and_says_where(
     make_run: Callable[..., Any],
 ) -> None:
