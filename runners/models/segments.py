@@ -3,10 +3,12 @@
 Registered with transformers as an attention implementation of its own, so every family gets it
 without a line of its modelling code changed. Rows are laid end to end without their padding, and
 each segment attends to itself: with the variable-length flash kernel on a GPU, segment by segment
-on a CPU. No mask is ever made, so a row of 4,096 with twenty samples costs what the samples cost.
+on a CPU and on GPUs too old for the kernel. No mask is ever made, so a row of 4,096 with twenty
+samples costs what the samples cost.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -47,9 +49,11 @@ def segment_attention(
     if segments is None:
         raise ValueError(f"attention {NAME} runs on flat rows and needs their segments")
     grouped = key.shape[1] != query.shape[1]
-    if query.is_cuda and query.dtype != torch.float32 and dropout == 0.0:
+    dtype = compute_type(query)
+    if query.is_cuda and dtype != torch.float32 and dropout == 0.0 and _has_varlen(query.device):
         from torch.nn.attention.varlen import varlen_attn
 
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
         out = varlen_attn(
             query[0].transpose(0, 1),
             key[0].transpose(0, 1),
@@ -81,6 +85,27 @@ def segment_attention(
             )
         )
     return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def compute_type(query: Tensor) -> torch.dtype:
+    """The type attention computes in: autocast's where it is on.
+
+    With float32 weights the rotary embedding makes the query float32 again, and autocast, which
+    does this for torch's own operations, does not know the variable-length kernel.
+    """
+    if query.dtype != torch.float64 and torch.is_autocast_enabled(query.device.type):
+        return torch.get_autocast_dtype(query.device.type)
+    return query.dtype
+
+
+@cache
+def _has_varlen(device: torch.device) -> bool:
+    return varlen_runs_on(torch.cuda.get_device_capability(device))
+
+
+def varlen_runs_on(capability: tuple[int, int]) -> bool:
+    """Whether a GPU of this compute capability has the flash kernel: Ampere (8.0) and later."""
+    return capability >= (8, 0)
 
 
 def _window_mask(length: int, window: int | None, device: torch.device) -> Tensor | None:

@@ -34,16 +34,20 @@ class StepTally:
     def vector(self, *, stopping: bool, seconds: float) -> Tensor:
         """Everything as one float64 tensor, to be summed over ranks in one go.
 
-        A non-finite loss travels as a flag, so that the sums of the others stay readable.
+        A non-finite loss travels as a flag and its sums as zeros, so that those of the others stay
+        readable.
         """
         finite = self._loss.isfinite() & self._sums.isfinite().all()
+        loss, sums = (
+            torch.where(finite, told, torch.zeros_like(told)) for told in (self._loss, self._sums)
+        )
         counts = torch.tensor(
             [self._tokens, self._squares, self._trained, stopping, seconds],
             dtype=torch.float64,
             device=self._sums.device,
         )
         flag = (~finite).double().unsqueeze(0)
-        return torch.cat([self._loss.unsqueeze(0), flag, counts, self._sums])
+        return torch.cat([loss.unsqueeze(0), flag, counts, sums])
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,12 @@ class StepTotals:
 
 @dataclass
 class Interval:
-    """The steps since the last logged values."""
+    """The steps since the last logged values. ``bad`` ones had a loss that was not finite: their
+    time and tokens count, their losses do not. ``skipped`` ones, bad or not, were not taken."""
 
     tasks: Sequence[str]
     steps: int = 0
+    bad: int = 0
     skipped: int = 0
     loss: float = 0.0
     tokens: int = 0
@@ -87,7 +93,7 @@ class Interval:
 
     def reset(self) -> None:
         """Begin a new interval."""
-        self.steps = self.skipped = self.tokens = self.squares = self.trained = 0
+        self.steps = self.bad = self.skipped = self.tokens = self.squares = self.trained = 0
         self.loss = self.seconds = 0.0
         self.task_sums = [0.0] * len(self.tasks)
         self.task_tokens = [0] * len(self.tasks)
@@ -95,18 +101,23 @@ class Interval:
     def add(self, totals: StepTotals, task_tokens: Sequence[int], seconds: float) -> None:
         """Count a step."""
         self.steps += 1
-        self.loss += totals.loss
         self.tokens += totals.tokens
         self.squares += totals.squares
         self.trained += totals.trained
         self.seconds += seconds
+        if totals.bad_ranks:
+            self.bad += 1
+            return
+        self.loss += totals.loss
         for task, (lost, count) in enumerate(zip(totals.task_sums, task_tokens, strict=True)):
             self.task_sums[task] += lost
             self.task_tokens[task] += int(count)
 
     def values(self) -> dict[str, float]:
         """Loss as optimized (mean over steps); each task's loss, perplexity and tokens; speed."""
-        found = {"loss": self.loss / max(1, self.steps)}
+        found: dict[str, float] = {}
+        if self.steps > self.bad:
+            found["loss"] = self.loss / (self.steps - self.bad)
         for task, lost, count in zip(self.tasks, self.task_sums, self.task_tokens, strict=True):
             if count:
                 found |= task_values("", task, lost / count)

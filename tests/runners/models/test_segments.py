@@ -100,6 +100,31 @@ def test_packed_logits_equal_those_of_each_sample_alone(family: str) -> None:
             assert torch.equal(inputs.targets, targets)
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_each_token_knows_the_length_of_its_segment(flat: bool) -> None:
+    weights = StepWeights(np.arange(20), np.ones(20), np.array([1]))
+    batch = packed_batch()
+    inputs = make_inputs(batch, weights, flat=flat, device=torch.device("cpu"))
+    assert inputs.lengths.shape == inputs.model["input_ids"].shape
+    found = inputs.lengths if flat else inputs.lengths[torch.from_numpy(batch.segment_ids > 0)]
+    wanted = [length for row in ROWS for length in row for _ in range(length)]
+    assert found.flatten().tolist() == wanted
+
+
+def test_attention_computes_in_the_type_of_autocast_where_that_is_on() -> None:
+    query = torch.zeros(1, 1, 2, 4)
+    assert segments.compute_type(query) == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert segments.compute_type(query) == torch.bfloat16
+    assert segments.compute_type(query.half()) == torch.float16
+
+
+def test_gpus_before_ampere_do_without_the_flash_kernel() -> None:
+    assert not segments.varlen_runs_on((7, 5))
+    assert segments.varlen_runs_on((8, 0))
+    assert segments.varlen_runs_on((12, 0))
+
+
 def test_a_batch_of_padding_alone_is_one_token_that_nothing_is_asked_of() -> None:
     shape = (1, 8)
     empty = Batch(

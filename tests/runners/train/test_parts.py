@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from runners.errors import MissingInputError
 from runners.train.checkpoint import Checkpoint, CheckpointFolder, RandomState
 from runners.train.cross_entropy import token_losses
+from runners.train.inputs import Inputs
 from runners.train.memory import MemoryMeter, is_out_of_memory
+from runners.train.model import EmbeddingNoise
 from runners.train.schedule import Schedule
+from runners.train.setup import upcast_trained
 from runners.train.speed import step_flops
-from runners.train.tally import Interval, StepTotals, task_values
+from runners.train.tally import Interval, StepTally, StepTotals, task_values
 from runners.train.validation import EarlyStopping, Losses
 
 
@@ -96,6 +99,33 @@ def test_an_interval_reports_means_by_task() -> None:
     assert values["tokens_per_second"] == pytest.approx(20)
 
 
+def a_step(loss: float, task_sums: list[float]) -> torch.Tensor:
+    tally = StepTally(len(task_sums), torch.device("cpu"))
+    nothing = torch.empty(0)
+    inputs = Inputs({}, nothing, torch.empty(5), nothing, nothing, 8, 30, 5, nothing)
+    tally.add(torch.tensor(loss), torch.tensor(task_sums, dtype=torch.float64), inputs)
+    return tally.vector(stopping=False, seconds=0.5)
+
+
+def test_a_step_whose_loss_is_not_finite_costs_time_but_does_not_spoil_the_interval() -> None:
+    interval = Interval(["a", "b"])
+    good, bad = a_step(2.0, [4.0, 9.0]), a_step(nan, [nan, 1.0])
+    over_two_ranks = StepTotals.read(good + bad)
+    assert over_two_ranks.bad_ranks == 1
+    assert over_two_ranks.loss == 2.0
+    assert over_two_ranks.task_sums == (4.0, 9.0)
+    interval.add(StepTotals.read(good), [2, 4], 0.5)
+    interval.add(over_two_ranks, [4, 8], 0.5)
+    values = interval.values()
+    assert values["loss"] == 2.0
+    assert values["loss/a"] == 2.0
+    assert values["trained_tokens/b"] == 4
+    assert values["tokens_per_second"] == 24
+    interval.reset()
+    interval.add(over_two_ranks, [4, 8], 0.5)
+    assert "loss" not in interval.values()
+
+
 def test_a_perplexity_too_large_for_a_float_is_infinite() -> None:
     assert task_values("", "a", 1000.0)["perplexity/a"] == inf
     assert isnan(task_values("", "a", nan)["loss/a"])
@@ -116,6 +146,27 @@ def test_losses_in_chunks_equal_those_in_one_piece(monkeypatch: pytest.MonkeyPat
     assert torch.allclose(parts, whole, atol=1e-6)
     assert torch.allclose(hidden.grad, gradients[0])  # type: ignore[arg-type]
     assert torch.allclose(head.weight.grad, gradients[1], atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_the_noise_of_an_embedding_goes_by_its_own_sample_and_not_by_what_is_packed_beside() -> (
+    None
+):
+    noise, embedding = EmbeddingNoise(5.0), torch.nn.Embedding(10, 64)
+    embedding.register_forward_hook(noise)
+    noise.lengths = torch.tensor([[4] * 4 + [100] * 100])
+    ids = torch.zeros(1, 104, dtype=torch.long)
+    moved = (embedding(ids) - embedding.weight[0]).abs().amax(-1)[0]
+    for part, length in ((moved[:4], 4), (moved[4:], 100)):
+        limit = 5 / (length * 64) ** 0.5
+        assert 0.9 * limit < part.max() <= limit * 1.001
+    assert torch.equal(embedding.eval()(ids)[0, 0], embedding.weight[0])
+
+
+def test_what_is_trained_beside_the_adapters_is_kept_in_float32() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)).bfloat16()
+    model[0].requires_grad_(False)
+    upcast_trained(model)
+    assert [p.dtype for p in model.parameters()] == 2 * [torch.bfloat16] + 2 * [torch.float32]
 
 
 def test_half_precision_logits_are_lost_no_more_than_float32_loses() -> None:
