@@ -32,6 +32,7 @@ _KITS = {
             "', numpy', numpy.__version__)",
         ),
         {
+            "PYTHONPATH": "/usr/lib/python3/dist-packages",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
             "OPENBLAS_NUM_THREADS": "1",

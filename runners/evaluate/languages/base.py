@@ -194,7 +194,7 @@ def settle(outcome: Outcome, limits: Limits, failed: Status) -> Judgement:
         status = failed
     said = quoted(outcome.stderr, outcome.stdout)
     if status not in {"passed", failed}:
-        said = f"{_broken(status, limits)}\n{said}".strip()
+        said = f"{broken(status, limits)}\n{said}".strip()
     elif status == failed and not said:
         said = f"ended with status {outcome.exit_code}"
     return Judgement(
@@ -202,7 +202,8 @@ def settle(outcome: Outcome, limits: Limits, failed: Status) -> Judgement:
     )
 
 
-def _broken(status: Status, limits: Limits) -> str:
+def broken(status: Status, limits: Limits) -> str:
+    """What a verdict says of the limit that ended a program."""
     return {
         "timeout": f"over {limits.cpu_seconds:g} s of CPU or {limits.wall_seconds:g} s in all",
         "output_limit": f"wrote more than {limits.output_bytes:,} bytes",

@@ -8,6 +8,7 @@ as in any harness that shares a process with what it judges. What weakens the te
 redefined ``assert``) is no early end either.
 """
 
+import hashlib
 import secrets
 from dataclasses import replace
 
@@ -41,6 +42,16 @@ int __wrap_main(int count, char **words, char **environment) {
 def new_word() -> str:
     """A word that no program can know in advance; an identifier in every language."""
     return f"Done{secrets.token_hex(16)}"
+
+
+def new_secret() -> bytes:
+    """The bytes whose digest a Python program's harness gives back after the last line."""
+    return secrets.token_bytes(16)
+
+
+def digest_of(secret: bytes) -> bytes:
+    """What the harness says when the program came to its end."""
+    return hashlib.sha256(secret).digest()
 
 
 def proof_c(word: str) -> bytes:

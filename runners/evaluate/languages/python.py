@@ -4,9 +4,9 @@ It passes when it runs to its end without any exception, SystemExit included. Th
 what the reference takes away, because that decides verdicts; the sandbox is what protects.
 """
 
-import secrets
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from runners.evaluate.languages.base import (
     settle,
 )
 from runners.evaluate.languages.probe import shown_at
-from runners.evaluate.languages.proof import NOT_ENDED
+from runners.evaluate.languages.proof import NOT_ENDED, digest_of, new_secret
 from runners.evaluate.languages.python_fast import HARNESS, PythonFast
 from runners.evaluate.sandbox.base import Mount, Outcome, Program
 from runners.evaluate.verdicts import Status
@@ -39,7 +39,10 @@ _SITE = "/opt/site"
 
 
 class Python:
-    """The interpreter that runs this program, with its numpy and nothing else of its packages."""
+    """The interpreter that runs this program, with its numpy and nothing else of its packages.
+
+    (``-S`` leaves out the site folders: what the person installed there decides no verdict.)
+    """
 
     batch = 1
     name = "python"
@@ -80,19 +83,20 @@ class Python:
     def judge(self, source: Source, bench: Bench) -> Judgement:
         """One interpreter for one program."""
         limits = bench.timed(time_limit(source.family))
-        token = secrets.token_bytes(16)
+        secret = new_secret()
         outcome = bench.run(
             Program(
-                argv=[bench.toolchain.programs["python"], "-s", "harness.py", "program.py"],
+                argv=[bench.toolchain.programs["python"], "-s", "-S", "harness.py", "program.py"],
                 files={
                     "harness.py": HARNESS.read_bytes(),
                     "program.py": source.text.encode("utf-8", "surrogatepass"),
                 },
-                stdin=token,
+                stdin=secret,
             ),
             limits,
         )
-        return judged(outcome, settle(outcome, limits, failure(outcome.stdout)), token)
+        judgement = settle(outcome, limits, failure(outcome.stdout))
+        return judged(outcome, judgement, digest_of(secret))
 
     def fast(self, bench: Bench) -> FastWay | None:
         """A fork server with numpy loaded, each program in namespaces of its own."""
@@ -104,19 +108,10 @@ def time_limit(family: str) -> float:
     return 3.0 if family == "mbpp" else 10.0
 
 
-def judged(outcome: Outcome, judgement: Judgement, token: bytes) -> Judgement:
-    """Status 0 is not enough: the harness gives the token back after the program's last line.
-
-    The token is in none of the program's files, arguments or environment. A program that searches
-    its interpreter's own frames could still find it, as in any harness that shares a process.
-    """
-    if judgement.passed and outcome.stdout != token:
-        return Judgement(
-            "runtime_error",
-            NOT_ENDED,
-            judgement.seconds,
-            judgement.memory,
-        )
+def judged(outcome: Outcome, judgement: Judgement, proof: bytes) -> Judgement:
+    """Status 0 is not enough: the harness gives a proof after the program's last line."""
+    if judgement.passed and outcome.stdout != proof:
+        return replace(judgement, status="runtime_error", detail=NOT_ENDED)
     return judgement
 
 

@@ -5,15 +5,15 @@ gets namespaces, files and limits of its own (``python_forkserver``), so program
 """
 
 import json
-import secrets
+import signal
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from runners.evaluate.languages.base import Bench, Judgement, Source
+from runners.evaluate.languages.base import Bench, Judgement, Source, broken
+from runners.evaluate.languages.proof import digest_of, new_secret
 from runners.evaluate.sandbox.base import Limits, Program, SandboxError, Server
-from runners.evaluate.sandbox.seccomp import seccomp_filter
 from runners.evaluate.verdicts import quoted
 
 HARNESS = Path(__file__).parent / "python_harness.py"
@@ -40,11 +40,10 @@ class PythonFast:
     def __init__(self, bench: Bench, time_limit: Callable[[str], float]) -> None:
         self._bench = bench
         self._time_limit = time_limit
-        self._filter = seccomp_filter()
         self._server: Server | None = None
         self._deaths = 0
         self._answers = 0
-        self._hopeless = self._filter is None
+        self._hopeless = False
 
     def judge(self, sources: Sequence[Source]) -> list[Judgement | None]:
         """One fork for each program."""
@@ -67,14 +66,22 @@ class PythonFast:
         if self._hopeless or "/proc" in source.text or "/sys" in source.text:
             return None
         limits = self._bench.timed(self._time_limit(source.family))
-        token = secrets.token_bytes(16)
+        secret = new_secret()
         text = source.text.encode("utf-8", "surrogatepass")
         head = struct.pack(
-            ">IdQ", round(limits.cpu_seconds), limits.wall_seconds, limits.disk_bytes
+            ">IdQI",
+            round(limits.cpu_seconds),
+            limits.wall_seconds,
+            limits.disk_bytes,
+            limits.processes,
         )
         try:
             answer = json.loads(
-                self._fork_server().ask(head + token + text, wall_seconds=limits.wall_seconds + 30)
+                self._fork_server().ask(
+                    head + secret + text,
+                    wall_seconds=limits.wall_seconds + 30,
+                    cpu_seconds=limits.tree_cpu_seconds,
+                )
             )
         except SandboxError:
             self._give_up_on_server()
@@ -83,19 +90,17 @@ class PythonFast:
         if "unsupported" in answer:
             self._hopeless = True
             return None
-        return _judged(answer, token)
+        return _judged(answer, digest_of(secret), limits)
 
     def _fork_server(self) -> Server:
         if self._server is None:
             toolchain = self._bench.toolchain
-            assert self._filter is not None
             self._server = self._bench.sandbox.serve(
                 Program(
-                    argv=[toolchain.programs["python"], "-s", "python_forkserver.py"],
+                    argv=[toolchain.programs["python"], "-s", "-S", "forkserver.py"],
                     files={
-                        "python_forkserver.py": _SERVER.read_bytes(),
-                        "python_harness.py": HARNESS.read_bytes(),
-                        "filter.bpf": self._filter,
+                        "forkserver.py": _SERVER.read_bytes(),
+                        "harness.py": HARNESS.read_bytes(),
                     },
                     mounts=toolchain.mounts,
                     environment=toolchain.environment,
@@ -110,12 +115,21 @@ class PythonFast:
         return self._server
 
 
-def _judged(answer: dict[str, object], token: bytes) -> Judgement | None:
+def _judged(answer: dict[str, object], proof: bytes, limits: Limits) -> Judgement | None:
     said = bytes.fromhex(str(answer["said"]))
-    seconds, memory = float(str(answer["cpu"])), int(str(answer["memory"]))
-    if answer["status"] == 0 and said == token:
+    status, seconds, memory = (
+        answer["status"],
+        float(str(answer["cpu"])),
+        int(str(answer["memory"])),
+    )
+    if status in {"timeout", -signal.SIGXCPU}:
+        # No loss if the plain way would say otherwise: every time-out is run again, plainly.
+        return Judgement("timeout", broken("timeout", limits), seconds, memory)
+    if answer["spoke"] or seconds > limits.tree_cpu_seconds:
+        return None
+    if status == 0 and said == proof:
         return Judgement("passed", "", seconds, memory)
     kind = said.strip().rsplit(b"\n", 1)[-1].split(b":")[0].decode("ascii", "replace")
-    if answer["status"] == 1 and kind in _KINDS:
+    if status == 1 and kind in _KINDS:
         return Judgement(_KINDS[kind], quoted(said), seconds, memory)  # type: ignore[arg-type]
     return None

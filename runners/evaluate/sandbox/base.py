@@ -7,7 +7,7 @@ output, so there is no shared folder that a program could fill or plant links in
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -55,14 +55,6 @@ class Limits:
         """CPU seconds of all processes together: a compiler and the program it made, say."""
         return 2 * self.cpu_seconds
 
-    def scaled(self, factor: float) -> "Limits":
-        """The same limits with all seconds multiplied."""
-        return replace(
-            self,
-            cpu_seconds=self.cpu_seconds * factor,
-            wall_seconds=self.wall_seconds * factor,
-        )
-
 
 @dataclass(frozen=True)
 class Mount:
@@ -84,7 +76,8 @@ class Program:
     collect: str | None = None
     keep_stdout: int = KEPT_OUTPUT
     nested: bool = False
-    """True for our own servers, which make a smaller sandbox inside for each question."""
+    """True for a server that makes a smaller sandbox inside for each question. It is given the
+    filter to put on what runs there, as the file ``filter.bpf``."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +109,13 @@ class Outcome:
 class Server(Protocol):
     """A long-lived process of ours inside a sandbox, spoken to in frames."""
 
-    def ask(self, request: bytes, *, wall_seconds: float) -> bytes:
-        """Send one frame and return the answer. Raises ``SandboxError`` when it died or is late."""
+    def ask(
+        self, request: bytes, *, wall_seconds: float, cpu_seconds: float | None = None
+    ) -> bytes:
+        """Send one frame and return the answer.
+
+        Raises ``SandboxError`` when it died, is late, or spent more CPU time on the answer.
+        """
         ...
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ filter. It cannot see the person's home, other processes, or any folder that out
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ from runners.evaluate.sandbox.watchdog import tree_usage
 
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _SYSTEM_FILES = ("/etc/alternatives", "/etc/ld.so.cache")
+_PIPE_BYTES = 4096
 _BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": WORK, "LANG": "C.UTF-8"}
 
 # Joins its groups and takes its limits before anything else of the sandbox exists; the loop eats
@@ -45,6 +47,11 @@ _DOORWAY = (
 # The product of a stage becomes its standard output; whatever the stage itself prints moves to
 # standard error.
 _COLLECT = 'out=$1; shift; "$@" 1>&2 </dev/null || exit $?; exec cat -- "$out"'
+
+# Before Linux 5.14 this limit counted all processes of the person, whatever their namespace. dash
+# calls it -p and bash -u.
+_COUNTS_BY_NAMESPACE = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) >= (5, 14)
+_FEW_PROCESSES = '{ ulimit -u "$1" || ulimit -p "$1"; } 2>/dev/null; shift; exec "$@"'
 
 
 class BwrapSandbox:
@@ -63,7 +70,8 @@ class BwrapSandbox:
         self._executable = executable
         self._new_cage = cage
         self._cage = cage()
-        self._filter = seccomp_filter()
+        # A watchdog cannot see memory that no process has mapped.
+        self._filter = seccomp_filter(unmapped_memory=self._cage is not None)
 
     @property
     def limits_by(self) -> str:
@@ -77,7 +85,7 @@ class BwrapSandbox:
             cage.prepare(limits)
         with contextlib.ExitStack() as open_files:
             argv, fds, status = self._command(program, limits, cage, open_files)
-            stdin = memory_file(program.stdin)
+            stdin = _full_pipe(program.stdin)
             open_files.callback(os.close, stdin)
             outcome = run_process(
                 argv,
@@ -96,13 +104,20 @@ class BwrapSandbox:
 
     def serve(self, program: Program, limits: Limits) -> Server:
         """Start a server in a sandbox (and cage) of its own."""
-        cage = self._new_cage()
+        if program.nested and self._filter is None:
+            raise SandboxError("there is no filter for this machine's processor")
+        cage = self._new_cage() if self._cage is not None else None
         if cage is not None:
             cage.prepare(limits)
         with contextlib.ExitStack() as open_files:
             argv, fds, _ = self._command(program, limits, cage, open_files)
             return PipeServer(
-                argv, fds, halt=self._halt, after=cage.close if cage is not None else None
+                argv,
+                limits,
+                fds,
+                halt=self._halt,
+                watch=tree_usage if cage is None else lambda _: _usage(cage),
+                after=cage.close if cage is not None else None,
             )
 
     def close(self) -> None:
@@ -143,13 +158,20 @@ class BwrapSandbox:
         # would obey it. Our fork server has to write its user map, and hides /proc from its forks.
         for folder in ("/dev", "/") if program.nested else ("/dev", "/proc", "/"):
             argv += ["--remount-ro", folder]
-        for name, content in program.files.items():
+        files = dict(program.files)
+        if program.nested and self._filter is not None:
+            files["filter.bpf"] = self._filter
+        for name, content in files.items():
             argv += ["--perms", "0755", "--file", hold(content), f"{WORK}/{name}"]
         for key, value in (_BASE_ENVIRONMENT | dict(program.environment)).items():
             argv += ["--setenv", key, value]
         if self._filter is not None and not program.nested:
             argv += ["--seccomp", hold(self._filter)]
-        argv += ["--chdir", WORK, "--", *_stage(program)]
+        argv += ["--chdir", WORK, "--"]
+        if cage is None and _COUNTS_BY_NAMESPACE and not program.nested:
+            # The watchdog looks ten times a second, and a fork bomb is quicker.
+            argv += ["/bin/sh", "-c", _FEW_PROCESSES, "sh", str(limits.processes)]
+        argv += _stage(program)
         return argv, fds, int(status)
 
 
@@ -179,6 +201,25 @@ def _stage(program: Program) -> Sequence[str]:
     if program.collect is None:
         return list(program.argv)
     return ["/bin/sh", "-c", _COLLECT, "sh", f"{WORK}/{program.collect}", *program.argv]
+
+
+def _full_pipe(content: bytes) -> int:
+    """A pipe that holds ``content`` and then ends; the caller closes it.
+
+    Unlike a file, it is empty once it was read: process 1, which keeps its standard input, is no
+    way back to it. Raises ``ValueError`` for more than a pipe takes at once.
+    """
+    out, into = os.pipe()
+    try:
+        if len(content) > _PIPE_BYTES:
+            raise ValueError(f"standard input of {len(content)} bytes; {_PIPE_BYTES} is the most")
+        os.write(into, content)
+    except BaseException:
+        os.close(out)
+        raise
+    finally:
+        os.close(into)
+    return out
 
 
 def memory_file(content: bytes) -> int:

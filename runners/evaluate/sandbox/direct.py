@@ -15,7 +15,15 @@ from pathlib import Path
 import psutil
 
 from runners.errors import RefusedError
-from runners.evaluate.sandbox.base import KEPT_OUTPUT, WORK, Limits, Outcome, Program, Server
+from runners.evaluate.sandbox.base import (
+    KEPT_OUTPUT,
+    WORK,
+    Limits,
+    Outcome,
+    Program,
+    SandboxError,
+    Server,
+)
 from runners.evaluate.sandbox.halt import Halt
 from runners.evaluate.sandbox.process import run_process
 from runners.evaluate.sandbox.server import PipeServer
@@ -65,12 +73,16 @@ class DirectSandbox:
 
     def serve(self, program: Program, limits: Limits) -> Server:
         """Start a server in a temporary folder of its own."""
+        if program.nested:
+            raise SandboxError("without a sandbox there are no smaller ones inside")
         folder = Path(tempfile.mkdtemp(prefix="mft-serve-"))
         argv, environment = self._lay_out(program, limits, folder)
         return PipeServer(
             ["/bin/sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(folder), *argv],
+            limits,
             environment=environment,
             halt=self._halt,
+            watch=tree_usage,
             after=lambda: shutil.rmtree(folder, ignore_errors=True),
         )
 

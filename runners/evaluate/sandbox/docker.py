@@ -35,9 +35,13 @@ def build_line(image: str) -> str:
     return f"docker build -t {image} -f {DOCKERFILE} {DOCKERFILE.parent}"
 
 
-_UNPACK = 'tar xf - && exec "$@" </dev/null'
+# Standard input is spent on the archive (tar reads it to its end), so the program's own is a file
+# in it, gone before the program begins.
+_STDIN = ".stdin"
+_UNPACK = f'tar xf - && exec <{_STDIN} && rm {_STDIN} && exec "$@"'
 _COLLECT = (
-    'tar xf - && out=$1 && shift && { "$@" 1>&2 </dev/null || exit $?; } && exec cat -- "$out"'
+    f"tar xf - && rm {_STDIN} && out=$1 && shift && "
+    '{ "$@" 1>&2 </dev/null || exit $?; } && exec cat -- "$out"'
 )
 _ENGINE_FAULTS = (125,)
 _OUT_OF_MEMORY = 137
@@ -87,7 +91,7 @@ class DockerSandbox:
         stdin = os.memfd_create("mft", os.MFD_CLOEXEC)
         try:
             with os.fdopen(os.dup(stdin), "wb") as file:
-                file.write(archive(program.files))
+                file.write(archive({**program.files, _STDIN: program.stdin}))
             os.lseek(stdin, 0, os.SEEK_SET)
             outcome = run_process(
                 self.command(program, limits, container),

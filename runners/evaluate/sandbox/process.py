@@ -24,7 +24,8 @@ from runners.evaluate.sandbox.base import (
 from runners.evaluate.sandbox.halt import Halt, Halted
 
 _CHUNK = 1 << 16
-_WATCH_SECONDS = 0.1
+WATCH_SECONDS = 0.1
+"""How often a watcher looks at what a tree of processes uses."""
 _DRAIN_SECONDS = 1.0
 
 
@@ -153,7 +154,7 @@ def _follow(
                     # After the exit the deadline only ends the wait for pipes that a
                     # left-behind child holds open.
                     return ("exited" if pidfd not in selector.get_map() else "timeout"), seen
-                pause = min(deadline - now, _WATCH_SECONDS if watch else deadline - now)
+                pause = min(deadline - now, WATCH_SECONDS if watch else deadline - now)
                 for key, _ in selector.select(pause):
                     if key.data is halt and halt is not None:
                         raise Halted

@@ -7,6 +7,7 @@ already make nearly all of these fail; the filter takes the kernel code behind t
 import errno
 import platform
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # Instruction codes and offsets: linux/bpf_common.h, linux/seccomp.h, struct seccomp_data.
@@ -34,6 +35,8 @@ class _Machine:
     socket: int
     ioctl: int
     denied: dict[str, int]
+    unmapped: dict[str, int]
+    """Calls that make memory which belongs to no process until it is mapped."""
 
 
 _SHARED_NUMBERS = {
@@ -59,6 +62,7 @@ _MACHINES = {
         clone3=435,
         socket=41,
         ioctl=16,
+        unmapped={"shmget": 29, "memfd_create": 319, "memfd_secret": 447},
         denied=_SHARED_NUMBERS
         | {
             "ptrace": 101,
@@ -111,6 +115,7 @@ _MACHINES = {
         clone3=435,
         socket=198,
         ioctl=29,
+        unmapped={"shmget": 194, "memfd_create": 279, "memfd_secret": 447},
         denied=_SHARED_NUMBERS
         | {
             "lookup_dcookie": 18,
@@ -156,13 +161,19 @@ _MACHINES = {
 }
 
 
-def seccomp_filter(machine: str | None = None) -> bytes | None:
-    """The filter for ``machine`` (this one by default), as bwrap reads it; None if unknown."""
+def seccomp_filter(machine: str | None = None, *, unmapped_memory: bool = True) -> bytes | None:
+    """The filter for ``machine`` (this one by default), as bwrap reads it; None if unknown.
+
+    ``unmapped_memory`` false denies memory that only a control group can count.
+    """
     known = _MACHINES.get(machine or platform.machine())
-    return None if known is None else b"".join(_instructions(known))
+    if known is None:
+        return None
+    denied = known.denied if unmapped_memory else known.denied | known.unmapped
+    return b"".join(_instructions(known, denied.values()))
 
 
-def _instructions(machine: _Machine) -> list[bytes]:
+def _instructions(machine: _Machine, denied: Iterable[int]) -> list[bytes]:
     deny = _ERRNO | errno.EPERM
     code = [
         _op(_LOAD, _ARCH),
@@ -173,7 +184,7 @@ def _instructions(machine: _Machine) -> list[bytes]:
     if machine.x32:
         # The x32 numbers reach the same calls by other names.
         code += [_op(_AT_LEAST, 0x40000000, skip_if_false=1), _op(_RETURN, deny)]
-    for number in sorted(machine.denied.values()):
+    for number in sorted(denied):
         code += [_op(_EQUAL, number, skip_if_false=1), _op(_RETURN, deny)]
     # clone3 hides its flags behind a pointer that a filter cannot follow; C libraries fall back
     # to clone when it does not exist.

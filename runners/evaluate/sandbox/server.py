@@ -8,27 +8,38 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from runners.evaluate.sandbox.base import SandboxError
+from runners.evaluate.sandbox.base import Limits, SandboxError
 from runners.evaluate.sandbox.halt import Halt, Halted
+from runners.evaluate.sandbox.process import WATCH_SECONDS, Usage
 
 _LARGEST_ANSWER = 256 << 20
+_CHUNK = 1 << 16
 
 
 class PipeServer:
-    """Starts ``argv`` and exchanges frames with it; one question at a time."""
+    """Starts ``argv`` and exchanges frames with it; one question at a time.
+
+    ``watch`` tells what the whole tree uses; what it may use of ``limits`` is looked at while an
+    answer is awaited, where no control group enforces it.
+    """
 
     def __init__(
         self,
         argv: Sequence[str],
+        limits: Limits,
         pass_fds: Sequence[int] = (),
         *,
         environment: dict[str, str] | None = None,
         halt: Halt | None = None,
+        watch: Callable[[int], Usage | None] | None = None,
         after: Callable[[], None] | None = None,
     ) -> None:
         self._after = after
         self._halt = halt
+        self._watch = watch
+        self._limits = limits
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -38,40 +49,81 @@ class PipeServer:
             env={} if environment is None else environment,
             start_new_session=True,
         )
-
-    def ask(self, request: bytes, *, wall_seconds: float) -> bytes:
-        """Send one frame, return the answering one. Raises ``SandboxError`` if none comes."""
         assert self._process.stdin is not None
-        deadline = time.monotonic() + wall_seconds
+        # A server that does not read must not hold us: every wait here has an end.
+        os.set_blocking(self._process.stdin.fileno(), False)
+
+    def ask(
+        self, request: bytes, *, wall_seconds: float, cpu_seconds: float | None = None
+    ) -> bytes:
+        """Send one frame, return the answering one. Raises ``SandboxError`` if none comes."""
+        question = _Question(time.monotonic() + wall_seconds, cpu_seconds)
         try:
-            self._process.stdin.write(struct.pack(">I", len(request)) + request)
-            self._process.stdin.flush()
-            (size,) = struct.unpack(">I", self._read(4, deadline))
+            self._write(struct.pack(">I", len(request)) + request, question)
+            (size,) = struct.unpack(">I", self._read(4, question))
             if size > _LARGEST_ANSWER:
                 raise SandboxError("a server in the sandbox gave an impossible answer")
-            return self._read(size, deadline)
+            return self._read(size, question)
         except OSError as error:
             raise SandboxError(f"a server in the sandbox died ({error.strerror})") from error
 
-    def _read(self, size: int, deadline: float) -> bytes:
+    def _write(self, data: bytes, question: "_Question") -> None:
+        assert self._process.stdin is not None
+        fd = self._process.stdin.fileno()
+        view = memoryview(data)
+        with self._selector(fd, selectors.EVENT_WRITE) as selector:
+            while view:
+                self._await(selector, fd, question)
+                view = view[os.write(fd, view[:_CHUNK]) :]
+
+    def _read(self, size: int, question: "_Question") -> bytes:
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
         data = bytearray()
-        with selectors.DefaultSelector() as selector:
-            selector.register(fd, selectors.EVENT_READ)
-            if self._halt is not None:
-                selector.register(self._halt.fd, selectors.EVENT_READ)
+        with self._selector(fd, selectors.EVENT_READ) as selector:
             while len(data) < size:
-                ready = {key.fd for key, _ in selector.select(deadline - time.monotonic())}
-                if self._halt is not None and self._halt.fd in ready:
-                    raise Halted
-                if fd not in ready:
-                    raise SandboxError("a server in the sandbox did not answer in time")
-                chunk = os.read(fd, size - len(data))
+                self._await(selector, fd, question)
+                chunk = os.read(fd, min(_CHUNK, size - len(data)))
                 if not chunk:
                     raise SandboxError("a server in the sandbox died")
                 data += chunk
         return bytes(data)
+
+    def _selector(self, fd: int, event: int) -> selectors.DefaultSelector:
+        selector = selectors.DefaultSelector()
+        selector.register(fd, event)
+        if self._halt is not None:
+            selector.register(self._halt.fd, selectors.EVENT_READ)
+        return selector
+
+    def _await(self, selector: selectors.DefaultSelector, fd: int, question: "_Question") -> None:
+        """Return when ``fd`` is ready. Raises ``SandboxError`` when a limit is broken first."""
+        while True:
+            left = question.deadline - time.monotonic()
+            if left <= 0:
+                raise SandboxError("a server in the sandbox did not answer in time")
+            pause = left if self._watch is None else min(left, WATCH_SECONDS)
+            ready = {key.fd for key, _ in selector.select(pause)}
+            if self._halt is not None and self._halt.fd in ready:
+                raise Halted
+            if fd in ready:
+                return
+            self._look(question)
+
+    def _look(self, question: "_Question") -> None:
+        usage = self._watch(self._process.pid) if self._watch is not None else None
+        if usage is None:
+            return
+        if question.cpu_before is None:
+            # What was used until the first look is forgiven: a quick question is never looked at.
+            question.cpu_before = usage.cpu_seconds
+        spent = usage.cpu_seconds - question.cpu_before
+        if usage.memory_bytes > self._limits.memory_bytes:
+            raise SandboxError("a server in the sandbox used too much memory")
+        if usage.processes > self._limits.processes:
+            raise SandboxError("a server in the sandbox started too many processes")
+        if question.cpu_seconds is not None and spent > question.cpu_seconds:
+            raise SandboxError("a server in the sandbox used too much CPU time")
 
     def close(self) -> None:
         """Kill it, reap it, and clean up after it."""
@@ -84,3 +136,12 @@ class PipeServer:
                 stream.close()
         if self._after is not None:
             self._after()
+
+
+@dataclass
+class _Question:
+    """When the answer is late, and how much CPU time the tree may spend on it."""
+
+    deadline: float
+    cpu_seconds: float | None
+    cpu_before: float | None = None

@@ -71,15 +71,33 @@ def test_files_travel_as_an_archive_and_not_by_a_shared_folder() -> None:
     assert (member.name, member.mode, member.uid) == ("a/b.txt", 0o755, 0)
 
 
+def stand_in(folder: Path) -> Path:
+    """An engine that runs commands in a temporary folder of this machine."""
+    engine = folder / "bin" / "docker"
+    engine.parent.mkdir()
+    engine.write_text(ENGINE)
+    engine.chmod(0o755)
+    return engine
+
+
+def test_a_program_gets_its_standard_input_and_no_file_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINE_LOG", str(tmp_path / "asked.jsonl"))
+    sandbox = DockerSandbox("the-image", executable=str(stand_in(tmp_path)))
+    program = Program(argv=["/bin/sh", "-c", "cat; ls -A"], files={"a": b""}, stdin=b"word\n")
+
+    outcome = sandbox.run(program, LIMITS)
+
+    assert (outcome.stdout, outcome.stderr) == (b"word\na\n", b"")
+
+
 def test_an_evaluation_uses_the_images_toolchain_and_nothing_of_this_machine(
     new_run: NewRun, rows: Rows, tmp_path: Path
 ) -> None:
     if not Path("/usr/bin/g++").exists():
         pytest.skip("the stand-in runs on this machine, which has no g++: apt-get install g++")
-    engine, log = tmp_path / "bin" / "docker", tmp_path / "asked.jsonl"
-    engine.parent.mkdir()
-    engine.write_text(ENGINE)
-    engine.chmod(0o755)
+    engine, log = stand_in(tmp_path), tmp_path / "asked.jsonl"
     task = "humanevalsynthesize-cpp"
     row = rows("cpp")[0]
     run = new_run(
