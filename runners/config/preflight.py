@@ -21,6 +21,7 @@ from runners.models.families import (
     require_alibi_trainable,
     weight_files,
 )
+from runners.models.weight_sample import same_weights
 
 if TYPE_CHECKING:
     from runners.hardware.probe import Hardware
@@ -274,6 +275,24 @@ def _check_resume(config: TrainConfig) -> None:
             "this checkpoint belongs to another model",
             where=f"resume_from_checkpoint: {asked}",
             fix=f"It was trained on {state.get('base', 'a model of other dimensions')}.",
+        )
+    was = state.get("base")
+    if folder is not None and isinstance(was, str) and was != config.pretrained_model_path:
+        _require_same_weights(Path(was).expanduser(), folder, asked)
+
+
+def _require_same_weights(before: Path, now: Path, asked: Path) -> None:
+    """Refuse a checkpoint of the base ``before`` that ``now`` only looks like."""
+    try:
+        same = same_weights(before, now)
+    except MissingInputError:
+        # The base of then is no longer there: this may be the one, moved.
+        return
+    if not same:
+        raise UsageError(
+            "this checkpoint belongs to other weights of a model of the same shape",
+            where=f"resume_from_checkpoint: {asked}",
+            fix=f"It was trained on {before}.",
         )
 
 

@@ -1,6 +1,7 @@
 """What cannot work is refused before anything is launched, each with its own sentence."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -235,6 +236,27 @@ def test_a_checkpoint_of_another_rank_or_loss(
     (step / "state.json").write_text(json.dumps({**same, **saved}))
     with pytest.raises(UsageError, match=told):
         require_trainable(asked, CPU)
+
+
+def test_a_checkpoint_of_other_weights_of_the_same_shape(model: Path, tmp_path: Path) -> None:
+    weights = bytearray((model / "model.safetensors").read_bytes() + bytes(1_000_000))
+    (model / "model.safetensors").write_bytes(weights)
+    tuned, moved = tmp_path / "tuned", tmp_path / "moved"
+    shutil.copytree(model, moved)
+    shutil.copytree(model, tuned)
+    for place in range(300_000, 900_000, 2):
+        weights[place] = 1
+    (tuned / "model.safetensors").write_bytes(weights)
+    step = tmp_path / "step-00000004"
+    step.mkdir()
+    state = {"format": 1, "method": "lora", "base": str(model), "base_dimensions": LLAMA}
+    (step / "state.json").write_text(json.dumps(state))
+    for same in (model, moved):
+        assert check_train(config(same, resume_from_checkpoint=step), CPU) == []
+    with pytest.raises(UsageError, match="other weights of a model of the same shape"):
+        require_trainable(config(tuned, resume_from_checkpoint=step), CPU)
+    shutil.rmtree(model)
+    assert check_train(config(tuned, resume_from_checkpoint=step), CPU) == [], "it may have moved"
 
 
 def test_everything_wrong_is_told_at_once(model: Path) -> None:
