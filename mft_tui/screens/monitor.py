@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -12,8 +13,9 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from db.records import LIVE_STATUSES, MetricPoint, NoticeRecord, RunRecord, RunRow
-from mft_tui.screens.monitor_panes import Pane, pane_for
-from mft_tui.screens.run_facts import estimated_memory, read_validation, run_facts
+from mft_tui.screens.machine import MachineWatch, goes_on_here, recorded_machine
+from mft_tui.screens.monitor_panes import Pane, is_validation, pane_for
+from mft_tui.screens.run_facts import Validation, estimated_memory, read_validation, run_facts
 from mft_tui.widgets.facts import Facts
 from mft_tui.widgets.gpu_table import GpuTable
 from mft_tui.widgets.guard import guarded
@@ -27,6 +29,7 @@ from runners.lifecycle.folders import RunFolder
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from db import Store
     from mft_tui.app import MftApp
     from runners.hardware.gpus import Gpu
     from runners.hardware.sampler import GpuSampler
@@ -73,13 +76,16 @@ class MonitorScreen(Screen[None]):
         self._ids = list(run_ids)
         self._place = 0
         self.run: RunRecord | None = None
+        self._runs: dict[str, RunRecord] = {}
         self._latest: dict[str, MetricPoint] = {}
         self._version: object = None
         self._looking = False
         self._view = ""
         self._needs: int | None = None
-        self._sampler: GpuSampler | None = None
-        self._gpus: tuple[Gpu, ...] | None = None
+        self._validation: Validation | None = None
+        self._validated: object = None
+        self._machine = MachineWatch(_detect_gpus, _open_sampler)
+        self._recorded: str | None = None
 
     @property
     def _app(self) -> "MftApp":
@@ -93,7 +99,7 @@ class MonitorScreen(Screen[None]):
                 yield Facts(id="top")
             with Vertical(id="side"):
                 yield Facts(id="facts")
-                yield Static("machine", classes="head")
+                yield Static("machine", classes="head", id="machine")
                 yield GpuTable()
                 yield Static("events", classes="head")
                 yield Static(id="events")
@@ -110,6 +116,12 @@ class MonitorScreen(Screen[None]):
         size = self.app.size
         self.set_class(size.width >= _ROOMY_WIDTH and size.height >= _ROOMY_HEIGHT, "-roomy")
 
+    @on(LogPane.Counted)
+    def _fit_log(self, event: LogPane.Counted) -> None:
+        """Leave what a short log does not need to the rest."""
+        event.stop()
+        event.pane.styles.max_height = None if self._view == "log" else event.rows + 2
+
     # Which run
 
     @property
@@ -122,22 +134,26 @@ class MonitorScreen(Screen[None]):
         from db.errors import StoreError
 
         try:
-            self.run = await self._app.tracker.ask(lambda store: store.get_run(self.run_id))
+            self._runs = await self._app.tracker.ask(self._read_runs)
         except StoreError as error:
             self.notify(str(error), severity="error")
             self.dismiss()
             return
+        self.run = self._runs[self.run_id]
         self.set_class(len(self._ids) > 1, "-several")
         await self.query("TrainPane, TasksPane, PlainPane, LogPane").remove()
         console = RunFolder(_folder(self.run)).console
         await self.query_one("#pane").mount(pane_for(self.run.kind))
         await self.query_one("#body").mount(LogPane(console, self._app.lanes["log"]))
         self.call_after_refresh(self._focus)
-        self._version = self._needs = None
+        self._version = self._needs = self._recorded = None
         self._look()
         self._sample()
         if self.run.kind == "train":
             self._estimate(self.run)
+
+    def _read_runs(self, store: "Store") -> dict[str, RunRecord]:
+        return {run_id: store.get_run(run_id) for run_id in self._ids}
 
     def _focus(self) -> None:
         wanted = "LogView" if self._view == "log" else "MetricChart, TaskRows, LogView"
@@ -157,6 +173,8 @@ class MonitorScreen(Screen[None]):
         self._view = "" if view == self._view else view
         for name in _VIEWS[1:]:
             self.set_class(self._view == name, f"-view-{name}")
+        for pane in self.query(LogPane):
+            pane.count_again()
         self.call_after_refresh(self._focus)
         self.call_after_refresh(self._sample)
 
@@ -184,9 +202,9 @@ class MonitorScreen(Screen[None]):
                     await self._show_pane()
             return
         run_id = self.run.id
-        run, latest, notices = await self._app.tracker.ask(
+        runs, latest, notices = await self._app.tracker.ask(
             lambda store: (
-                store.get_run(run_id),
+                self._read_runs(store),
                 store.latest_metrics(run_id),
                 store.notices(run_id),
             )
@@ -194,7 +212,7 @@ class MonitorScreen(Screen[None]):
         if run_id != self.run.id:
             return
         self._version = version
-        self.run, self._latest = run, latest
+        self._runs, self.run, self._latest = runs, runs[run_id], latest
         self._tell()
         self._tell_events(notices)
         await self._show_pane()
@@ -231,9 +249,18 @@ class MonitorScreen(Screen[None]):
             words.append(f"attempt {run.attempt}")
         words.append(f"{mark} {status}")
         title.status = Text(" · ".join(words))
+        self._tell_tabs(now)
+
+    def _tell_tabs(self, now: float) -> None:
+        """The runs side by side: how each stands and its name, with the id where names repeat."""
+        names = [run.name or run.model_name or run.id for run in self._runs.values()]
         tabs = Text()
-        for place, run_id in enumerate(self._ids):
-            tabs.append(f" {run_id} ", "reverse" if place == self._place else "")
+        for place, run in enumerate(self._runs.values()):
+            mark, _ = STATUS_MARKS.get(status_of(RunRow(run), now), ("·", ""))
+            name = names[place]
+            if names.count(name) > 1:
+                name = f"{name} {run.id}"
+            tabs.append(f" {mark} {name} ", "reverse" if place == self._place else "")
             tabs.append("  ")
         self.query_one("#tabs", Static).update(tabs)
 
@@ -251,8 +278,13 @@ class MonitorScreen(Screen[None]):
     async def _show_facts(self) -> None:
         assert self.run is not None
         run, latest = self.run, self._latest
-        validation = await self._app.tracker.ask(lambda store: read_validation(store, run, latest))
-        facts = run_facts(run, latest, validation, self._needs, self._app.clock())
+        seen = (run.id, [(key, latest[key].step) for key in latest if is_validation(key)])
+        if seen != self._validated:
+            self._validation = await self._app.tracker.ask(
+                lambda store: read_validation(store, run, latest)
+            )
+            self._validated = seen
+        facts = run_facts(run, latest, self._validation, self._needs, self._app.clock())
         for panel in self.query(Facts):  # none when the app was left while this was read
             panel.show(facts[:6] if panel.id == "top" else facts)
 
@@ -266,18 +298,23 @@ class MonitorScreen(Screen[None]):
 
     @guarded(group="sample", exclusive=True)
     async def _sample(self) -> None:
-        table = self.query_one(GpuTable)
-        if not self.is_current or not table.is_on_screen:
+        table, run = self.query_one(GpuTable), self.run
+        if run is None or not self.is_current or not table.is_on_screen:
             return
-        lane = self._app.lanes["machine"]
-        if self._gpus is None:
-            self._gpus = await lane.call(_detect_gpus)
-            self._sampler = await lane.call(_open_sampler)
-        assert self._sampler is not None
-        if not self._gpus:
-            table.show((), empty=await lane.call(_cpu_words))
-            return
-        table.show(self._gpus, await lane.call(self._sampler.sample))
+        head = self.query_one("#machine", Static)
+        if goes_on_here(run):
+            look = await self._app.lanes["machine"].call(self._machine.look)
+            head.update("machine")
+            table.show(look.gpus, look.samples, empty=look.words)
+        elif self._recorded != run.id:
+            # What this machine does now says nothing of a run that is over, or elsewhere.
+            words = await self._app.lanes["files"].call(recorded_machine, run)
+            self._recorded = run.id
+            head.update(Text(f"machine, as recorded on {run.host}" if run.host else "machine"))
+            table.show((), empty=words)
+
+    def on_unmount(self) -> None:
+        self._app.lanes["machine"].post(self._machine.close)
 
     # Acting
 
@@ -340,14 +377,3 @@ def _open_sampler() -> "GpuSampler":
     from runners.hardware.sampler import GpuSampler
 
     return GpuSampler().__enter__()
-
-
-def _cpu_words() -> str:
-    import psutil
-
-    memory, load = psutil.virtual_memory(), psutil.cpu_percent()
-    return (
-        f"no NVIDIA GPU\nCPU {bar(load / 100, 16)} {load:3.0f}%\n"
-        f"RAM {bar(memory.percent / 100, 16)} {memory.used / 2**30:.1f} of "
-        f"{memory.total / 2**30:.0f} GiB"
-    )

@@ -79,6 +79,9 @@ class TrainPane(Vertical):
         self._turn = 0
         self._run: RunRecord | None = None
         self._keys: list[str] = []
+        self._reached: dict[str, tuple[int, float]] = {}
+        self._shown: dict[str, object] = {}
+        """What each chart was last drawn from: a run, a window, the end of each curve."""
         self._groups: list[list[str]] = []
 
     def compose(self) -> ComposeResult:
@@ -93,6 +96,7 @@ class TrainPane(Vertical):
     async def show(self, run: RunRecord, latest: "dict[str, MetricPoint]") -> None:
         """Draw the run as it is now."""
         self._run, self._keys = run, list(latest)
+        self._reached = {key: (point.step, point.at) for key, point in latest.items()}
         self._groups = other_metrics(self._keys)
         self._turn = min(self._turn, max(0, len(self._groups) - 1))
         await self._draw("#loss", train_losses(self._keys)[:_CURVES], "loss")
@@ -107,9 +111,13 @@ class TrainPane(Vertical):
         run_id, chart = self._run.id, self.query_one(chart_id, MetricChart)
         lines = [Line(run_id, key, key.rsplit("/", 1)[-1]) for key in keys]
         window = chart.window
+        asked = (run_id, window, [(key, self._reached.get(key)) for key in keys])
+        if self._shown.get(chart_id) == asked:
+            return  # somebody wrote to the store, but not this run, or none of this
         curves = await self._app.tracker.ask(lambda store: read_curves(store, lines, window))
         if window == chart.window:
             chart.show(curves, title, part=window is not None)
+            self._shown[chart_id] = asked
 
     @on(MetricChart.Zoomed)
     def _look_closer(self, event: MetricChart.Zoomed) -> None:

@@ -8,6 +8,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.message import Message
 from textual.widgets import Input
 
 from mft_tui.widgets.lanes import Lane
@@ -31,10 +32,18 @@ class LogPane(Vertical):
         Binding("ampersand", "ask('filter')", "Filter", key_display="&", id="log.filter"),
     ]
 
+    class Counted(Message):
+        """The log has ``rows`` rows; a pane that wraps them cannot say how high that is."""
+
+        def __init__(self, pane: "LogPane", rows: int) -> None:
+            super().__init__()
+            self.pane, self.rows = pane, rows
+
     def __init__(self, path: Path, lane: Lane, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._path, self._lane = path, lane
         self._asked = "search"
+        self._rows = -1
         self.border_title = "log"
 
     def compose(self) -> ComposeResult:
@@ -79,10 +88,17 @@ class LogPane(Vertical):
         self.query_one(Input).remove_class("-asked")
         self.view.focus()
 
+    def count_again(self) -> None:
+        """Say how many rows there are, as whenever that changes."""
+        self._rows = self.view.row_count
+        self.post_message(self.Counted(self, self._rows))
+
     @on(LogView.Moved)
     def _tell(self, event: LogView.Moved) -> None:
         event.stop()
         view = event.view
+        if view.row_count != self._rows:
+            self.count_again()
         if view.searching is not None:
             self.border_subtitle = f"searching, at line {view.searching + 1:,} · Esc gives up"
         elif not view.extent.complete:

@@ -1,24 +1,33 @@
 """The monitor: what it shows of a run, and of several."""
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
+from textual.widgets import Static
 
-from db import open_store
+from db import Store, open_store
 from mft_tui.app import MftApp
-from mft_tui.screens import monitor
+from mft_tui.screens import monitor, monitor_panes
 from mft_tui.screens.home import HomeScreen
 from mft_tui.screens.monitor import MonitorScreen
+from mft_tui.screens.series import Line, read_curves
+from mft_tui.widgets.curves import Curve
 from mft_tui.widgets.facts import Facts
 from mft_tui.widgets.gpu_table import GpuTable
 from mft_tui.widgets.log_pane import LogPane
 from mft_tui.widgets.log_view import LogView
 from mft_tui.widgets.metric_chart import MetricChart
+from runners.config import ExportConfig
 from runners.hardware.probe import detect
 from runners.hardware.sampler import GpuSampler
 from runners.lifecycle.folders import StateFolder
-from runners.lifecycle.processes import Machine
+from runners.lifecycle.hashing import HashCache
+from runners.lifecycle.processes import Machine, ProcessId
+from runners.lifecycle.provenance import gather
 from tests.mft_tui.app.conftest import NOW, add_run, run_id
 from tests.mft_tui.app.driving import ROOMY, SMALL, Make, open_monitor
 from tests.mft_tui.app.waiting import until
@@ -56,11 +65,23 @@ async def test_measured_memory_stands_beside_what_was_expected(
         await until(pilot, lambda: dict(facts._facts).get("  estimated", "").endswith("iB"))
 
 
+def _go_on_here(state: StateFolder, number: int) -> None:
+    """Make a run one that goes on on this machine, supervised by this test."""
+    here, me = Machine.here(), ProcessId.of(os.getpid())
+    assert me is not None
+    with open_store(state.database) as store:
+        store.update_run(
+            run_id(number), status="running", host=here.host, boot_id=here.boot_id,
+            supervisor_pid=me.pid, supervisor_started=me.started, heartbeat_at=NOW, ended_at=None,
+        )  # fmt: skip
+
+
 async def test_a_gpu_that_is_lost_in_mid_run_is_said_beside_the_run(
     filled: StateFolder, make_app: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards = eight_h100s()
     nvml = FakeNvml(cards)
+    _go_on_here(filled, 1)
     monkeypatch.setattr(monitor, "_detect_gpus", lambda: detect(nvml, {}).gpus)
     monkeypatch.setattr(monitor, "_open_sampler", lambda: GpuSampler(nvml).__enter__())
     app = make_app()
@@ -77,13 +98,85 @@ async def test_slices_are_shown_and_no_gpu_is_said(
     filled: StateFolder, make_app: Make, monkeypatch: pytest.MonkeyPatch, cards: list[FakeGpu]
 ) -> None:
     nvml = FakeNvml(cards)
+    _go_on_here(filled, 1)
     monkeypatch.setattr(monitor, "_detect_gpus", lambda: detect(nvml, {}).gpus)
     monkeypatch.setattr(monitor, "_open_sampler", lambda: GpuSampler(nvml).__enter__())
     app = make_app()
     async with app.run_test(size=ROOMY) as pilot:
         screen = await open_monitor(app, pilot, 1)
-        told = "MIG 3g.40gb 40.0 GiB" if cards else "no NVIDIA GPU\nCPU"
+        told = "slice 0  3g.40gb" if cards else "no NVIDIA GPU\nCPU"
         await until(pilot, lambda: told in _machine(screen))
+
+
+async def test_beside_a_run_that_is_over_stands_the_machine_it_ran_on(
+    filled: StateFolder, make_app: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml = FakeNvml(eight_h100s())
+    hardware = detect(nvml, {}).to_json()
+    provenance = gather(
+        ExportConfig(generations=filled.root), [], cache=HashCache(filled.hashes),
+        cwd=filled.root, environ={}, hardware=hardware,
+    )  # fmt: skip
+    filled.run(run_id(1)).provenance.write_bytes(msgspec.json.encode(provenance))
+    monkeypatch.setattr(monitor, "_detect_gpus", lambda: ())
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_monitor(app, pilot, 1, 2)
+        await until(pilot, lambda: "8 × H100" in _machine(screen))
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: "not recorded" in _machine(screen))
+
+
+async def test_the_driver_is_let_go_when_the_monitor_is_left(
+    filled: StateFolder, make_app: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml = FakeNvml(eight_h100s())
+    _go_on_here(filled, 1)
+    opened: list[GpuSampler] = []
+
+    def open_sampler() -> GpuSampler:
+        opened.append(GpuSampler(nvml).__enter__())
+        return opened[-1]
+
+    monkeypatch.setattr(monitor, "_detect_gpus", lambda: detect(nvml, {}).gpus)
+    monkeypatch.setattr(monitor, "_open_sampler", open_sampler)
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_monitor(app, pilot, 1)
+        await until(pilot, lambda: _machine(screen).count("H100") == 8)
+        assert opened[0]._open
+        await pilot.press("escape")
+        await until(pilot, lambda: not opened[0]._open)
+    assert len(opened) == 1
+
+
+async def test_curves_are_read_again_only_when_their_own_run_has_moved(
+    filled: StateFolder, make_app: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(store: Store, lines: Sequence[Line], window: object) -> list[Curve]:
+        read.append(len(lines))
+        return read_curves(store, lines, window)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(monitor_panes, "read_curves", counted)
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_monitor(app, pilot, 1)
+        await until(pilot, lambda: len(_loss(app).curves) == 3 and not screen._looking)
+        before, version = len(read), screen._version
+        with open_store(filled.database) as store:
+            writer = store.writer(run_id(2))
+            writer.metrics(9000, {"loss": 0.1}, NOW)
+            writer.commit(events_offset=2, events_seq=2)
+        await until(pilot, lambda: screen._version != version and not screen._looking)
+        assert len(read) == before
+        with open_store(filled.database) as store:
+            writer = store.writer(run_id(1))
+            writer.metrics(9000, {"loss": 0.1}, NOW)
+            writer.commit(events_offset=2, events_seq=2)
+        await until(pilot, lambda: _loss(app).curves[0].steps[-1] == 9000)
+        assert read[before:] == [3]
 
 
 def _machine(screen: MonitorScreen) -> str:
@@ -139,6 +232,9 @@ async def test_several_runs_stand_behind_tabs(filled: StateFolder, make_app: Mak
     async with app.run_test(size=ROOMY) as pilot:
         screen = await open_monitor(app, pilot, 1, 4)
         assert screen.has_class("-several")
+        tabs = screen.query_one("#tabs", Static)
+        await until(pilot, lambda: "✓ first training" in str(tabs.render()))
+        assert "✓ scores" in str(tabs.render())
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: screen.run is not None and screen.run.id == run_id(4))
         await until(pilot, lambda: screen.query("TaskRows"))

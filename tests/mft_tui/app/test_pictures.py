@@ -70,7 +70,9 @@ async def _monitor(pilot: P, number: int) -> MonitorScreen:
     await until(pilot, lambda: log.row_count and log.extent.complete)
     await until(pilot, lambda: not screen._looking)
     if screen.query_one(GpuTable).is_on_screen:
-        await until(pilot, lambda: screen.query_one(GpuTable)._samples)
+        live = screen.run is not None and screen.run.status == "running"
+        table = screen.query_one(GpuTable)
+        await until(pilot, lambda: table._samples if live else table._empty == "not recorded")
     return screen
 
 
@@ -271,6 +273,7 @@ def app(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     for module, name in ((hardware_step, "_detect"), (probe, "detect")):
         monkeypatch.setattr(module, name, lambda *_: seen)
     monkeypatch.setattr(monitor, "_detect_gpus", lambda: seen.gpus)
+    monkeypatch.setattr(monitor, "goes_on_here", lambda run: run.status == "running")
     for module in (monitor, hardware_step):
         monkeypatch.setattr(module, "_open_sampler", lambda: GpuSampler(nvml).__enter__())
     # The review shows the interpreter, which lies elsewhere on each machine.
