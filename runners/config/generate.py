@@ -39,6 +39,12 @@ class GenerateConfig(JobConfig):
     )
     model_name: ModelName = required("model", "Name in the file names of the submission.")
     adapter: str | None = setting(None, "model", "Adapter folder to load on the model.")
+    adapter_mode: Literal["merged", "unmerged"] = setting(
+        "merged",
+        "model",
+        "An adapter is merged into the weights, which is faster, or kept beside them, which rounds "
+        "less in bf16. Quantized weights always keep it beside them.",
+    )
     quantization: Literal["4bit", "8bit"] | None = setting(None, "model", "Load quantized.")
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = setting(
         "auto", "model", "auto: bf16 on a GPU that has it, float32 on CPU."

@@ -4,19 +4,26 @@ Everything an engine yields is on disk before the next completion is asked for; 
 submission are made from what is on disk, whichever process or attempt put it there.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from runners.benchmarks.postprocess import EOS
 from runners.benchmarks.tasks import TASKS
 from runners.config import GenerateConfig
-from runners.errors import JobFailedError
+from runners.errors import JobFailedError, RefusedError
 from runners.generate.engine import Engine, Pool
+from runners.generate.identity import made_with
 from runners.generate.ledger import Ledger
 from runners.generate.plan import Plan, make_plan, settle_manifest
 from runners.generate.progress import Progress
 from runners.generate.ranks import Ranks
+from runners.generate.recorded import require_same
 from runners.lifecycle.job import Job
+from runners.lifecycle.locking import exclusive
+
+_DYING_SECONDS = 5.0
 
 
 def work(job: Job[GenerateConfig]) -> Mapping[str, object]:
@@ -28,12 +35,43 @@ def work(job: Job[GenerateConfig]) -> Mapping[str, object]:
     folder = job.output_folder(config.output_dir) / f"generations_{config.model_name}"
     folder.mkdir(exist_ok=True)
     ranks = Ranks.join(use_cpu=config.use_cpu or not _has_gpu(config))
+    with _alone(folder, ranks):
+        return _answer(job, plan, folder, ranks)
+
+
+@contextmanager
+def _alone(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """Keep other generations out of a folder: two would answer every question twice.
+
+    Raises ``RefusedError`` when one is at work there.
+    """
+    if not ranks.leader:
+        yield
+        return
+    # A job that was killed a moment ago may still be dying.
+    deadline = time.monotonic() + _DYING_SECONDS
+    with exclusive(folder / ".lock", lambda: time.monotonic() < deadline) as alone:
+        if not alone:
+            raise RefusedError(
+                "another generation is writing to this folder",
+                where=str(folder),
+                fix="Wait until it has ended, or choose another output folder or model name.",
+            )
+        yield
+
+
+def _answer(
+    job: Job[GenerateConfig], plan: Plan, folder: Path, ranks: Ranks
+) -> Mapping[str, object]:
+    config = job.config
     ledger = Ledger(folder, config.model_name, plan.questions)
     if ranks.leader:
-        settle_manifest(folder, plan)
+        settle_manifest(folder, plan, made_with(config))
         ledger.repair()
     ranks.wait()
     ledger.refresh()
+    if config.completions is not None and config.engine == "completions":
+        require_same(config.completions, ledger.done, folder)
     ranks.wait()
     requests = [request for request in plan.requests() if request.key not in ledger.done]
     engine = _engine(job, ranks)

@@ -118,8 +118,8 @@ def load_model(config: GenerateConfig, tokenizer: Any, device: torch.device) -> 
 
             adapted = PeftModel.from_pretrained(model, adapter)
             # Quantized weights would lose by merging; the adapter's layers stay in the model then.
-            unquantized = config.quantization is None
-            model = adapted.merge_and_unload() if unquantized else adapted.get_base_model()
+            merged = config.adapter_mode == "merged" and config.quantization is None
+            model = adapted.merge_and_unload() if merged else adapted.get_base_model()
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise UsageError(
             f"the model cannot be loaded ({_first_line(error)})",
@@ -185,12 +185,17 @@ def device_of(config: GenerateConfig, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
+def dtype_of(config: GenerateConfig, device: torch.device) -> torch.dtype:
+    """The type that a config's weights are loaded in on a device."""
+    if (named := _DTYPES.get(config.dtype)) is not None:
+        return named
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
 def _options(config: GenerateConfig, device: torch.device) -> dict[str, Any]:
-    dtype = _DTYPES.get(config.dtype)
-    if dtype is None:
-        modern = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        half = torch.bfloat16 if modern else torch.float16
-        dtype = half if device.type == "cuda" else torch.float32
+    dtype = dtype_of(config, device)
     options: dict[str, Any] = {"dtype": dtype}
     if config.quantization is not None:
         # As in training: an adapter is right only on the base that it was trained on.

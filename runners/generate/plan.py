@@ -3,6 +3,7 @@
 Worked out before anything heavy is loaded, so that bad input costs seconds, not a model's loading.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ _TEXT_SETTINGS = (
     "engine",
     "model",
     "adapter",
+    "adapter_mode",
     "quantization",
     "served_model",
     "format",
@@ -128,39 +130,55 @@ def make_plan(config: GenerateConfig) -> Plan:
     )
 
 
-def settle_manifest(folder: Path, plan: Plan) -> None:
+def settle_manifest(folder: Path, plan: Plan, made_with: Mapping[str, str]) -> None:
     """Write the manifest; or, where completions are there already, check that they are of a kind.
 
-    Raises ``RefusedError`` when the folder holds completions made with other settings.
+    ``made_with`` as in the manifest. Raises ``RefusedError`` when the folder holds completions made
+    with other settings, or with other content behind the same names.
     """
     name = plan.manifest.model_name
     before = read_manifest(folder, name)
+    manifest = msgspec.structs.replace(plan.manifest, made_with=dict(made_with))
     if before is not None and any(folder.glob("completions_*.jsonl")):
-        changed = [
-            key
-            for key in sorted({*before.settings, *plan.manifest.settings})
-            if before.settings.get(key) != plan.manifest.settings.get(key)
-        ]
-        for file, seen in before.benchmark.items():
-            now = plan.manifest.benchmark.get(file)
-            if now is not None and now.sha256 != seen.sha256:
-                changed.append(f"benchmark {file}")
-        if changed:
+        if changed := _changed(before, manifest):
             raise RefusedError(
                 f"completions made with other settings are here already ({', '.join(changed)})",
                 where=str(folder),
                 fix="Choose another output folder or model name, or remove this folder.",
             )
-    manifest = plan.manifest
-    if before is not None:
         # A set may be made task by task: what was said of the other tasks stays.
         manifest = msgspec.structs.replace(
             manifest,
+            made_with={**before.made_with, **manifest.made_with},
             benchmark={**before.benchmark, **manifest.benchmark},
             tasks={**before.tasks, **manifest.tasks},
         )
     encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
     write_atomically(manifest_path(folder, name), encoded)
+
+
+def _changed(before: Manifest, now: Manifest) -> list[str]:
+    """What of two manifests differs, so that their completions are of two kinds."""
+    changed = [
+        key
+        for key in sorted({*before.settings, *now.settings})
+        if _setting(before, key) != _setting(now, key)
+    ]
+    for key, was in before.made_with.items():
+        if now.made_with.get(key, was) != was and key not in changed:
+            # The dtype that was asked for may be the same, "auto", and have come to another.
+            changed.append(key if key == "dtype" else f"the content of the {key}")
+    for file, seen in before.benchmark.items():
+        there = now.benchmark.get(file)
+        if there is not None and there.sha256 != seen.sha256:
+            changed.append(f"benchmark {file}")
+    return changed
+
+
+def _setting(manifest: Manifest, key: str) -> object:
+    """A setting; one that the manifest is too old to know had the value that is the default."""
+    field = GenerateConfig.model_fields.get(key)
+    return manifest.settings.get(key, field.default if field is not None else None)
 
 
 def _tasks(config: GenerateConfig) -> tuple[str, ...]:

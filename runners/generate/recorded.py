@@ -1,11 +1,11 @@
 """The engine for completions made elsewhere: a JSONL file of {task, index, completion}."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from runners.errors import MissingInputError, UsageError
+from runners.errors import MissingInputError, RefusedError, UsageError
 from runners.generate.engine import Completion, Pool, Request
 
 
@@ -33,6 +33,28 @@ def read_completions(path: Path) -> dict[tuple[str, int, int], Completion]:
             completion = msgspec.structs.replace(completion, sample=completion.sample + 1)
         found[completion.key] = completion
     return found
+
+
+def require_same(path: Path, done: Mapping[tuple[str, int, int], Completion], folder: Path) -> None:
+    """Raise ``RefusedError`` if completions that were taken from the file are not in it any more.
+
+    The file may have grown: that is how a set that lacked questions is completed.
+    """
+    now = read_completions(path)
+    changed = [
+        f"{task} {index}"
+        for (task, index, sample), completion in done.items()
+        if (there := now.get((task, index, sample))) is None
+        or there.completion != completion.completion
+    ]
+    if changed:
+        more = " …" if len(changed) > 8 else ""
+        raise RefusedError(
+            f"{len(changed)} completions that were taken from {path} before are others there now, "
+            f"or gone: {', '.join(changed[:8])}{more}",
+            where=str(folder),
+            fix="Choose another output folder or model name, or remove this folder.",
+        )
 
 
 class RecordedEngine:

@@ -28,13 +28,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a set of generations is.
 
     ``settings`` are those that decide the text of the completions; a set is only ever continued
-    with the same ones. ``breaks_rules`` says, one sentence each, why the set cannot be submitted.
+    with the same ones. ``made_with`` is what paths and ``auto`` stood for: digests of checkpoints,
+    the dtype; a key is missing where it was not known. ``breaks_rules`` says, one sentence each,
+    why the set cannot be submitted.
     """
 
     model_name: str
     settings: dict[str, object]
     benchmark: dict[str, BenchmarkFile]
     tasks: dict[str, TaskCount]
+    made_with: dict[str, str] = {}
     breaks_rules: list[str] = []
 
 

@@ -98,7 +98,17 @@ def test_an_adapter_is_loaded_on_its_base_and_says_what_the_merged_model_says(
     said = answers(model=str(adapter))
     assert said == answers(model=str(adapter.parent / "merged"))
     assert said == answers(model=base, adapter=str(adapter))
+    assert said == answers(model=base, adapter=str(adapter), adapter_mode="unmerged")
     assert said != answers(model=base)
+
+
+def test_an_adapter_may_stay_beside_the_weights(adapter: Path) -> None:
+    tokenizer = make_tokenizer()
+    for mode, layers in (("merged", 0), ("unmerged", 6)):
+        config = GenerateConfig(model_name="t", model=str(adapter), adapter_mode=mode)
+        model = load_model(config, tokenizer, CPU).model
+        found = [name for name, _ in model.named_modules() if name.endswith("lora_A.default")]
+        assert len(found) == layers
 
 
 @pytest.mark.parametrize("bits", ["4bit", "8bit"])
