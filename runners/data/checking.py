@@ -8,8 +8,9 @@ import re
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from runners.data.chatml import ChatMLEncoder
 from runners.data.decoding import SEPARATOR, Decoded, LineDecoder
 from runners.data.diagnose import Fault
 from runners.data.fast_bpe import FastRecipe
+from runners.data.fences import find_fences
 from runners.data.heap import keep_freed_memory
 from runners.data.leakage import LeakIndex
 from runners.data.overlong import Overlong, fitting_pieces
@@ -35,8 +37,7 @@ ERRORS_KEPT = 100
 EXAMPLES_KEPT = 5
 """Places shown for a kind of warning."""
 
-_SPECIAL_TEXT = re.compile(r"<\|[A-Za-z0-9_:-]{1,64}\|>")
-_FENCE = re.compile(r"```[ \t]*([A-Za-z0-9_+#.-]*)")
+_SPECIAL_TEXT = r"<\|[A-Za-z0-9_:-]{1,64}\|>"
 _find_fence = re.compile("```").search
 # A regular expression of one word is found three times as fast as by the operator "in".
 
@@ -46,6 +47,7 @@ class CheckSetup:
     """What all workers of a validation share.
 
     ``tokenizer`` None leaves tokens uncounted; ``leaks`` None leaves leakage unchecked.
+    ``special_texts`` are the tokenizer's special tokens.
     """
 
     tokenizer: Path | None
@@ -55,6 +57,7 @@ class CheckSetup:
     seq_length: int
     overlong: Overlong
     leaks: LeakIndex | None
+    special_texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ class _RangeCheck:
         self._decoder = decoder
         self._form: Format = get_format(task.format)
         self._leaks = setup.leaks
+        self._special_text, self._sign = _special_text(setup.special_texts)
         self._seq_length = setup.seq_length
         self._overlong = setup.overlong
         self._encoder = encoder
@@ -218,8 +222,9 @@ class _RangeCheck:
 
     def _look_for_oddities(self, decoded: Decoded) -> None:
         # One character is found at memory speed, a longer sign is not: so first the character.
-        for i in [i for i, text in enumerate(decoded.texts) if "|" in text]:
-            if "<|" in decoded.texts[i] and (found := _SPECIAL_TEXT.search(decoded.texts[i])):
+        sign = self._sign
+        for i in [i for i, text in enumerate(decoded.texts) if sign in text]:
+            if found := self._special_text.search(decoded.texts[i]):
                 line = self._report.lines + decoded.line_of(i)
                 self._report.warn("special_token_text", line, f"{found.group()} is kept as text")
         for i in [i for i, t in enumerate(decoded.texts) if "`" in t and _find_fence(t)]:
@@ -227,13 +232,12 @@ class _RangeCheck:
 
     def _note_fences(self, record: Any, line: int) -> None:
         if isinstance(record, Text):
-            self._report.fences.update(list(_fences(record.text))[::2])
+            self._report.fences.update(find_fences(record.text).languages)
             return
         for turn in self._form.turns(record):
-            languages = list(_fences(turn.content))
-            # Opening fences alternate with closing ones; only the former name a language.
-            self._report.fences.update(languages[::2])
-            if turn.role == "bot" and len(languages) % 2:
+            languages, cut = find_fences(turn.content)
+            self._report.fences.update(languages)
+            if turn.role == "bot" and cut:
                 self._report.warn("cut_code_fence", line, "an answer ends inside a code fence")
 
     def _look_for_leaks(self, leaks: LeakIndex, decoded: Decoded) -> None:
@@ -256,9 +260,13 @@ class _RangeCheck:
             self._fitted.extend(length for length, trained in pieces if trained)
 
 
-def _fences(text: str) -> Iterator[str]:
-    """The language, "" if none, of each line that begins with a code fence."""
-    for found in _FENCE.finditer(text):
-        line = text.rfind("\n", 0, found.start()) + 1
-        if not text[line : found.start()].strip(" \t"):
-            yield found[1].lower()
+@lru_cache
+def _special_text(of_tokenizer: tuple[str, ...]) -> tuple[re.Pattern[str], str]:
+    """What finds the text of a special token, and a character that each such text has, or "".
+
+    Most tokenizers spell them <|so|>, which is all that is known without one.
+    """
+    longest_first = sorted(of_tokenizer, key=len, reverse=True)
+    common = set("|<").intersection(*of_tokenizer)
+    sign = next((one for one in "|<" if one in common), "")
+    return re.compile("|".join([_SPECIAL_TEXT, *map(re.escape, longest_first)])), sign

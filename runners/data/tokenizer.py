@@ -69,6 +69,12 @@ class ChatTokenizer:
         """What a worker needs to know of this tokenizer to encode with another encoder."""
         return Markers(self.im_start, self.im_end, self.end_of_text)
 
+    @property
+    def special_texts(self) -> tuple[str, ...]:
+        """What its special tokens look like in text."""
+        added = self.backend.get_added_tokens_decoder().values()
+        return tuple(token.content for token in added if token.special)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ``ids``, special tokens kept."""
         return str(self.backend.decode(list(ids), skip_special_tokens=False))

@@ -123,6 +123,7 @@ def validate(
         seq_length=tokens.seq_length if tokens else 0,
         overlong=tokens.overlong if tokens else "truncate",
         leaks=leaks,
+        special_texts=tokenizer.special_texts if tokenizer else (),
     )
     _read_all(tasks, setup, workers, on_progress)
     within, across = find_duplicates(

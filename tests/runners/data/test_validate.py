@@ -12,11 +12,12 @@ import pytest
 from runners.config import TrainConfig
 from runners.data.cache import build_cache
 from runners.data.checking import CheckSetup
+from runners.data.fences import find_fences
 from runners.data.packing import fill, pack_best_fit
 from runners.data.sources import ByteRange, DataFile
 from runners.data.validate import SMALL, TokenQuestion, useful_workers, validate
 from runners.data.workers import available_cores
-from tests.runners.data.conftest import chat
+from tests.runners.data.conftest import chat, make_tokenizer
 
 
 def warnings_of(task):
@@ -53,6 +54,40 @@ def test_empty_answers_cut_fences_and_special_text_are_warned_of_with_their_line
     }
     assert task.fences == {"python": 2, "": 1}
     assert task.error_count == 0
+
+
+def test_special_text_is_what_the_tokenizer_takes_for_special(write_task, tmp_path):
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "</s>", "<fim_pad>", "[INST]"]
+    tokenizer = make_tokenizer(tmp_path / "tokenizer", special)
+    records = [
+        chat("a <b> | c", "plain"),
+        chat("the end </s>", "a"),
+        chat("q", "pad <fim_pad> pad"),
+        chat("[INST] say", "b"),
+        chat("q", "of another model <|eot_id|>"),
+    ]
+    folder = write_task("t", records)
+    (task,) = validate([folder], tokens=TokenQuestion(tokenizer)).tasks
+    assert warnings_of(task) == {"special_token_text": (4, [2, 3, 4, 5])}
+    (task,) = validate([folder]).tasks
+    assert warnings_of(task) == {"special_token_text": (1, [5])}
+
+
+@pytest.mark.parametrize(
+    ("text", "languages", "cut"),
+    [
+        ("````markdown\n```python\nx\n```\n````\n", ["markdown"], False),
+        ("````md\n```\nx\n```\n", ["md"], True),
+        ("```x``` stands at the head of a line", [], False),
+        ("```x```\nand\n```Go\ny\n```", ["go"], False),
+        ("  ```c++ title=a\r\ny\r\n  ```\r\n", ["c++"], False),
+        ("say ``` in a line", [], False),
+        ("```python\nx = 1  # ```\n", ["python"], True),
+        ("```\na\n```\n```\nb\n```", ["", ""], False),
+    ],
+)
+def test_fences_open_and_close_as_markdown_has_it(text, languages, cut):
+    assert find_fences(text) == (languages, cut)
 
 
 def test_an_empty_answer_in_the_middle_of_a_conversation_is_seen(write_task):
