@@ -49,7 +49,7 @@ def require_tokenizer(folder: Path, family: Family, model: Mapping[str, Any]) ->
     if not isinstance(rows, int):
         return
     unused = rows - vocabulary.size
-    if unused < 0 or unused >= LARGEST_PADDING or 2 * vocabulary.size < rows:
+    if not 0 <= unused < LARGEST_PADDING:
         raise UsageError(
             f"the tokenizer has {vocabulary.size} tokens, the model's embedding {rows} rows",
             where=str(folder / "tokenizer.json"),
