@@ -65,10 +65,21 @@ def build_cache(
                     config.num_workers or available_cores(),
                     on_progress,
                 )
+                _put_on_disk(unfinished)
                 unfinished.rename(folder)
     # Joined texts are cut to rows later, and no token is lost by it.
     limit = None if config.padding_mode == "concat" else config.seq_length
     return fit_samples(open_cache(folder), config.overlong, limit)
+
+
+def _put_on_disk(folder: Path) -> None:
+    """After a power failure, too, a folder of the final name must be whole."""
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def cache_key(

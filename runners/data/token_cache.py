@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from runners.data.maskbits import MaskBits
 from runners.data.sources import ByteRange, find_tasks, read_lines
+from runners.errors import MissingInputError
 
 LAYOUT = 1
 """Version of the files below; part of the key, so another layout is another cache."""
@@ -122,10 +123,17 @@ def open_cache(folder: Path) -> TokenCache:
 
 
 def place_of_sample(cache: TokenCache, record: int) -> str:
-    """``file:line`` of the record a sample was made from."""
+    """``file:line`` of the record a sample was made from; the file alone if it is elsewhere now.
+
+    A cache is found by its data's content, so the data may have been moved since it was built.
+    """
     meta = msgspec.json.decode((cache.folder / "meta.json").read_bytes(), type=CacheMeta)
     path, first = next((p, f) for p, f in reversed(meta.files) if f <= record)
-    for file in (file for task in find_tasks([Path(path).parent]) for file in task.files):
+    try:
+        tasks = find_tasks([Path(path).parent])
+    except MissingInputError:
+        return path
+    for file in (file for task in tasks for file in task.files):
         if file.path == Path(path):
             seen = first - 1
             for number, line in enumerate(read_lines(ByteRange(file)), 1):

@@ -28,9 +28,14 @@ _AHEAD = 3
 """Tasks a worker may be ahead of the consumer: bounds memory when one task is slow."""
 
 
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
+def available_cores(root: Path = Path("/")) -> int:
+    """Cores this process may use, by affinity and by the container's share of time.
+
+    ``root`` is where ``proc`` and ``sys`` are found.
+    """
+    from runners.hardware.host import detect_cpus  # not for the workers, which count no cores
+
+    return detect_cpus(root).usable
 
 
 def map_ordered(
@@ -167,7 +172,7 @@ def _work(function: str) -> None:
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        work = _resolve(function)(_receive(tasks))
+        work = _prepared(function, _receive(tasks))
         while True:
             task = _receive(tasks)
             _send(results, _result_or_error(work, task))
@@ -175,13 +180,28 @@ def _work(function: str) -> None:
         return
 
 
+def _prepared(function: str, setup: Any) -> Callable[[Any], Any]:
+    """The callable for tasks; if it cannot be made, one that gives back why for each."""
+    try:
+        return _resolve(function)(setup)
+    except Exception as error:  # noqa: BLE001 - carried to the parent, which raises it
+        failure = _carried(error)
+        return lambda _task: failure
+
+
 def _result_or_error(work: Callable[[Any], Any], task: Any) -> Any:
     try:
         return work(task)
-    except MftError as error:
+    except Exception as error:  # noqa: BLE001 - carried to the parent, which raises it
+        return _carried(error)
+
+
+def _carried(error: Exception) -> Exception:
+    """The error as it crosses to the parent: ours as it is, a bug with its traceback."""
+    if isinstance(error, MftError):
         return error
-    except Exception:  # noqa: BLE001 - carried to the parent, which raises it
-        return RuntimeError(f"a data worker failed:\n{traceback.format_exc()}")
+    trace = "".join(traceback.format_exception(error))
+    return RuntimeError(f"a data worker failed:\n{trace}")
 
 
 if __name__ == "__main__":

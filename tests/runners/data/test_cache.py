@@ -141,6 +141,20 @@ def test_overlong_error_names_the_file_and_line_of_the_first_long_sample(
     assert caught.value.where == f"{folder}/b.jsonl:3"
 
 
+def test_overlong_error_is_told_of_data_that_was_moved_since_it_was_tokenized(
+    write_task, tiny_tokenizer, tmp_path
+):
+    folder = write_task("t", [chat("q", "a"), chat("q", "a" * 300)])
+    build_cache(config(folder, cache_dir=tmp_path / "c"), tiny_tokenizer)
+    moved = folder.parent / "elsewhere" / "t"
+    moved.parent.mkdir()
+    folder.rename(moved)
+    short = config(moved, cache_dir=tmp_path / "c", seq_length=64, overlong="error")
+    with pytest.raises(JobFailedError, match="1 samples are longer") as caught:
+        build_cache(short, tiny_tokenizer)
+    assert caught.value.where == f"{folder}/train.jsonl"
+
+
 BUILD = """
 import sys
 from pathlib import Path
@@ -216,11 +230,21 @@ def test_a_build_killed_half_way_leaves_no_cache_and_no_worker_and_the_next_one_
 def test_of_two_builds_at_once_one_builds_and_the_other_waits_and_uses_it(
     long_task, tiny_tokenizer, tmp_path
 ):
-    builds = [start_build(long_task, tiny_tokenizer, tmp_path / "cache") for _ in range(2)]
-    outputs = [build.communicate()[0].splitlines() for build in builds]
-    assert sum("tokenize" in lines for lines in outputs) == 1
-    assert outputs[0][-1] == outputs[1][-1]
-    assert outputs[0][-1].startswith("samples 4000 ")
+    first = start_build(long_task, tiny_tokenizer, tmp_path / "cache")
+    while first.stdout.readline() != "tokenize\n":
+        assert first.poll() is None
+    first.send_signal(signal.SIGSTOP)  # in the midst of it
+    second = start_build(long_task, tiny_tokenizer, tmp_path / "cache")
+    try:
+        assert second.stdout.readline() == "hash data\n"
+        assert second.stdout.readline() == "wait for another build of the same data\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(0.5)
+    finally:
+        first.send_signal(signal.SIGCONT)
+    built, used = (build.communicate()[0].splitlines() for build in (first, second))
+    assert used == built[-1:]
+    assert used[0].startswith("samples 4000 ")
 
 
 def test_a_dead_worker_is_an_error_and_not_a_hang(long_task, tiny_tokenizer, tmp_path):
