@@ -1,6 +1,5 @@
 """The engine for completions servers against a real one: ``transformers serve``."""
 
-import importlib.util
 import json
 import os
 import socket
@@ -19,12 +18,7 @@ from runners.benchmarks.tasks import TASKS
 from tests.runners.generate.conftest import END, START, make_model, make_tokenizer
 from tests.runners.generate.test_job import PROJECT, finished, prepared, task_files
 
-MISSING = [name for name in ("fastapi", "openai", "uvicorn") if not importlib.util.find_spec(name)]
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(MISSING), reason=f"transformers serve needs {', '.join(MISSING)}"),
-]
+pytestmark = pytest.mark.slow
 
 Answers = dict[tuple[str, int], tuple[str, str, int]]
 
