@@ -111,10 +111,12 @@ def test_every_rank_asked_for_is_started_on_a_cpu_without_deepspeed(tmp_path: Pa
     argv, added = accelerate_argv(config(num_processes=2), RUN, CPU)
     job = tmp_path / "job.py"
     job.write_text(
+        "from pathlib import Path\n"
         "from accelerate import Accelerator\n"
         "from accelerate.utils import InitProcessGroupKwargs\n"
         "made = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(backend='gloo')])\n"
-        "print('rank', made.process_index, 'of', made.num_processes, made.device.type)\n"
+        "told = f'{made.process_index} of {made.num_processes} on {made.device.type}'\n"
+        "Path(__file__).with_name(f'told-{made.process_index}').write_text(told)\n"
     )
     command = [*argv[: argv.index("runners.train") - 1], str(job)]
     done = subprocess.run(
@@ -122,7 +124,7 @@ def test_every_rank_asked_for_is_started_on_a_cpu_without_deepspeed(tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     for rank in range(2):
-        assert f"rank {rank} of 2 cpu" in done.stdout
+        assert (tmp_path / f"told-{rank}").read_text() == f"{rank} of 2 on cpu"
 
 
 HOSTILE = """
@@ -148,7 +150,12 @@ def test_the_launcher_does_not_read_the_persons_own_settings(
     own.write_text(HOSTILE)
     argv, added = accelerate_argv(config(**asked), RUN, CPU)
     job = tmp_path / "job.py"
-    job.write_text("import json, os\nprint('SEEN', json.dumps(dict(os.environ)))\n")
+    job.write_text(
+        "import json, os\n"
+        "from pathlib import Path\n"
+        "path = Path(__file__).with_name('seen-' + os.environ.get('RANK', '0'))\n"
+        "path.write_text(json.dumps(dict(os.environ)))\n"
+    )
     done = subprocess.run(
         [*argv[: argv.index("runners.train") - 1], str(job)],
         env={**os.environ, **added, "HF_HOME": str(tmp_path / "hf")},
@@ -157,9 +164,8 @@ def test_the_launcher_does_not_read_the_persons_own_settings(
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    seen = [line for line in done.stdout.splitlines() if line.startswith("SEEN")]
-    assert len(seen) == asked.get("num_processes", 1)
-    environment = json.loads(seen[0].removeprefix("SEEN"))
+    assert len(list(tmp_path.glob("seen-*"))) == asked.get("num_processes", 1)
+    environment = json.loads((tmp_path / "seen-0").read_text())
     assert environment["ACCELERATE_MIXED_PRECISION"] == "no"
     assert not environment.get("ACCELERATE_CONFIG_DS_FIELDS")
     assert "ACCELERATE_DEEPSPEED_CONFIG_FILE" not in environment
