@@ -53,12 +53,13 @@ def estimated_memory(run: RunRecord) -> int | None:
 
     Only for a run of this machine: the estimate depends on its GPUs.
     """
-    from mft_tui.screens.wizard.hardware_step import estimate_draft
+    from mft_tui.screens.wizard.plan import estimate_draft
+    from runners.hardware import probe
     from runners.lifecycle.processes import Machine
 
     if run.host != Machine.here().host:
         return None
-    answer = estimate_draft(json.loads(run.config or "{}"), None)
+    answer = estimate_draft(json.loads(run.config or "{}"), probe.detect())
     return None if isinstance(answer, str) else answer.bytes_per_rank
 
 

@@ -34,7 +34,8 @@ def suggest(hardware: Hardware, model_config: Mapping[str, Any], config: TrainCo
         if answer.verdict != "fits":
             keys |= {"gradient_checkpointing": "full"}
             answer = _with(config, keys, model_config, hardware)
-        return Suggested(keys, "There is no GPU: float32 on the CPU.", answer)
+        why = "use_cpu is on" if config.use_cpu else "there is no GPU"
+        return Suggested(keys, f"float32 on the CPU, as {why}. {_told(answer)}", answer)
     precision = "bf16" if hardware.bf16 else "fp16"
     width = (
         "bf16, which every GPU here computes in"

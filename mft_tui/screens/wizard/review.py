@@ -62,7 +62,7 @@ def review(kind: str, values: Mapping[str, Any]) -> Review:
 
 
 def _training(config: Any, values: dict[str, Any]) -> "tuple[str, Estimate | None, list[str]]":
-    from mft_tui.screens.wizard.hardware_step import estimate_draft
+    from mft_tui.screens.wizard.plan import estimate_draft
     from runners.config.launch_line import accelerate_argv, shown
     from runners.hardware.probe import detect
 
@@ -119,7 +119,7 @@ class ReviewScreen(Screen[bool]):
         self.refresh_bindings()
 
     def _words(self, found: Review) -> Text:
-        from mft_tui.screens.wizard.hardware_step import estimate_words
+        from mft_tui.screens.wizard.plan import estimate_words
 
         text = Text()
         if found.problem:

@@ -10,15 +10,24 @@ from mft_tui.screens.wizard.draft import KIND_OF_STEP, Draft
 if TYPE_CHECKING:
     from mft_tui.app import MftApp
 
+_WIDE = 100
+"""From this many columns on, what belongs side by side stands side by side."""
+
 
 class StepPane(Vertical):
-    """A page. ``step`` names it; ``enter`` is called each time it comes to the front."""
+    """A page. ``step`` names it; ``enter`` is called each time it comes to the front.
+
+    A container of the class ``columns`` lays its parts side by side where there is room.
+    """
 
     DEFAULT_CSS = """
     StepPane { height: 1fr; }
     StepPane .head { color: $text-muted; padding: 0 1; margin-top: 1; }
     StepPane .first { margin-top: 0; }
     StepPane .said { padding: 0 1; height: auto; }
+    StepPane .columns { layout: vertical; }
+    StepPane.-wide .columns { layout: horizontal; }
+    StepPane .columns > Vertical { width: 1fr; height: auto; }
     StepPane OptionList { border: none; padding: 0; background: $background; }
     """
     step: ClassVar[str] = ""
@@ -29,6 +38,9 @@ class StepPane(Vertical):
     def __init__(self, draft: Draft) -> None:
         super().__init__(id=f"step-{self.step}")
         self.draft = draft
+
+    def on_resize(self) -> None:
+        self.set_class(self.size.width >= _WIDE, "-wide")
 
     @property
     def mft(self) -> "MftApp":
