@@ -2,23 +2,42 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
 from runners.config import TrainConfig
 from runners.lifecycle.job import Job, run_job
+from runners.models.families import read_model_config
+from runners.models.load import fetch_base
 from runners.train import loop
 from runners.train.export import export_weights
-from runners.train.memory import expected_memory, refuse_other_restarts
+from runners.train.memory import (
+    expected_memory,
+    is_out_of_memory,
+    out_of_memory,
+    refuse_other_restarts,
+)
 from runners.train.setup import Setup
+
+
+def make_ready(job: Job[TrainConfig], output: Path) -> tuple[Setup, loop.Training]:
+    """Model, data and engine, ready to train; no room for them is told as in a step."""
+    try:
+        setup = Setup(job, output)
+        return setup, setup.training()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        model = read_model_config(fetch_base(job.config.pretrained_model_path))
+        raise out_of_memory(job.config, model, "loading the model") from error
 
 
 def work(job: Job[TrainConfig]) -> Mapping[str, object]:
     """Train, and leave an adapter or a model in ``final`` with its tokenizer."""
     output = job.output_folder(job.config.output_dir)
     refuse_other_restarts(output / "checkpoints")
-    setup = Setup(job, output)
-    training = setup.training()
+    setup, training = make_ready(job, output)
     began = training.done
     ending = loop.run(training)
     for sink in training.sinks:

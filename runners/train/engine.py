@@ -32,6 +32,10 @@ class Engine(Protocol):
     def scaled(self) -> bool:
         """Whether losses are scaled (fp16), so that gradients overflow now and then by design."""
 
+    @property
+    def recovers(self) -> bool:
+        """Whether it can step again after the error just raised."""
+
     def forward(self, inputs: Inputs, *, last: bool = True) -> tuple[Tensor, Tensor]:
         """The module's weighted loss and task sums, in the precision asked for.
 
@@ -79,6 +83,7 @@ class _Base:
         self.module = module
         self.clip = clip
         self.scaled = accelerator.mixed_precision == "fp16"
+        self.recovers = True
 
     def sum(self, values: Tensor) -> Tensor:
         if self.ranks == 1:
@@ -183,8 +188,11 @@ class DeepSpeedEngine(_Base):
         return loss, sums
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
+        # An error in here leaves buckets half filled, which nothing empties.
+        self.recovers = False
         self.deepspeed.set_gradient_accumulation_boundary(last)
         self.deepspeed.backward(loss * self.ranks, scale_wrt_gas=False)
+        self.recovers = True
 
     def step(self, rate: float, *, usable: bool) -> float:
         if not usable:

@@ -24,7 +24,14 @@ from runners.train.batching import Batcher
 from runners.train.checkpoint import CheckpointFolder, RandomState
 from runners.train.coba import CoBa
 from runners.train.engine import Engine
-from runners.train.memory import Cut, cut_smaller, is_out_of_memory, out_of_memory, restarts
+from runners.train.memory import (
+    NO_RESTART,
+    Cut,
+    cut_smaller,
+    is_out_of_memory,
+    out_of_memory,
+    restarts,
+)
 from runners.train.order import DataOrder
 from runners.train.schedule import Schedule
 from runners.train.sinks import Sink
@@ -40,7 +47,12 @@ LONG_STEP = 10.0
 
 @dataclass
 class Training:
-    """All that the loop works with. What changes while it runs is saved by ``state``."""
+    """All that the loop works with. What changes while it runs is saved by ``state``.
+
+    ``pending`` is true between a step and the validation and saving that are due after it: a stop
+    does not wait for them, and the run does them first when it goes on. ``saved`` is the step of
+    the last checkpoint.
+    """
 
     config: TrainConfig
     engine: Engine
@@ -64,6 +76,8 @@ class Training:
     clock: Callable[[], float] = time.monotonic
     norm: float = float("nan")
     long_steps: bool = False
+    pending: bool = False
+    saved: int = -1
 
     @property
     def done(self) -> int:
@@ -83,6 +97,7 @@ class Training:
             "early_stopping": self.early.state(),
             "coba": self.coba.state() if self.coba is not None else None,
             "engine": self.engine.extra_state(),
+            "pending": self.pending,
             **self.identity,
         }
 
@@ -95,6 +110,8 @@ class Training:
 def run(training: Training) -> End:
     """Train from where ``training`` stands to the end of the run, or until asked to stop."""
     training.module.train()
+    if training.pending and (end := _settle(training)) is not None:
+        return end
     for plan in training.order:
         began = training.clock()
         before = RandomState.now(training.engine.device) if training.long_steps else None
@@ -111,12 +128,13 @@ def run(training: Training) -> End:
             return "stopped"
         totals, weights = stepped
         training.interval.add(totals, weights.task_tokens.tolist(), training.clock() - began)
-        _after_step(training)
+        _report(training)
+        training.pending = True
         if totals.stopping and training.done < training.order.total:
             save(training)
             return "stopped"
-        if training.config.early_stopping and training.early.stalled:
-            return "early"
+        if (end := _settle(training)) is not None:
+            return end
     return "finished"
 
 
@@ -156,6 +174,8 @@ def _step(training: Training, plan: StepPlan) -> tuple[StepTotals, StepWeights] 
 
 
 def _anyone_stopping(training: Training) -> bool:
+    if training.engine.ranks == 1:
+        return training.stopping()
     asked = torch.tensor([float(training.stopping())], device=training.engine.device)
     return bool(training.engine.sum(asked) > 0)
 
@@ -169,19 +189,23 @@ def _take_back(training: Training) -> None:
 def _make_room(training: Training, error: BaseException) -> None:
     """Cut the step smaller and do it again, or say what would help.
 
-    With several ranks the others wait inside a collective for the one that ran out: it writes down
-    how to go on and ends, and the launcher starts all ranks again.
+    With several ranks the others wait inside a collective for the one that ran out, and DeepSpeed's
+    buckets do not survive a backward pass broken off: then the rank writes down how to go on and
+    ends, and the launcher starts all ranks again.
     """
     failed = training.done
     smaller = cut_smaller(training.order.spread)
     if not training.config.auto_batch_size or smaller is None:
-        raise out_of_memory(training.config, training.model_config, failed) from error
-    if training.engine.ranks > 1:
+        step = f"step {failed}"
+        raise out_of_memory(training.config, training.model_config, step) from error
+    if training.engine.ranks > 1 or not training.engine.recovers:
         Cut(smaller, restarts()).write(training.checkpoints.root)
         raise JobFailedError(
             f"a rank ran out of memory in step {failed}: all ranks start again with "
             f"{smaller.micro_batch} rows a micro-batch",
         ) from error
+    # Written down for a resume: another spread would put the rest of the epoch in another order.
+    Cut(smaller, NO_RESTART).write(training.checkpoints.root)
     _take_back(training)
     if training.engine.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -210,24 +234,76 @@ def _nonfinite(training: Training, totals: StepTotals) -> None:
         )
 
 
-def _after_step(training: Training) -> None:
-    """Log, validate and save as the settings say; in this order, so a checkpoint knows it all."""
-    config, done, total = training.config, training.done, training.order.total
-    last = done >= total
+def _report(training: Training) -> None:
+    """Tell that a step is done, and at the end of an interval what it was like."""
+    done, total = training.done, training.order.total
     for sink in training.sinks:
         sink.progress(done, total)
-    if done % config.log_interval == 0 or last:
+    if done % training.config.log_interval == 0 or done >= total:
         _log(training)
-    if training.coba is not None and done % config.coba_update_interval == 0:
-        _update_coba(training)
-    improved = False
-    validated = len(training.valid) > 0 and config.evaluation_steps > 0
-    if validated and (done % config.evaluation_steps == 0 or last):
-        improved = training.early.update(_validate(training))
+
+
+def _settle(training: Training) -> End | None:
+    """Validate and save as the settings say; in this order, so a checkpoint knows it all.
+
+    Returns how the run ends here, or None when it goes on. Asked to stop while it validates, it
+    leaves all of this for the run to begin with when it goes on.
+    """
+    try:
+        improved = _assess(training)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(
+            training.config, training.model_config, f"validation after step {training.done}"
+        ) from error
+    if improved is None:
+        save(training)
+        return "stopped"
+    training.pending = False
+    config, done = training.config, training.done
     epoch_end = config.epoch_checkpointing and training.order.at_epoch_end
     every = config.checkpointing_steps
-    if improved or epoch_end or (every is not None and done % every == 0 and not last):
+    last = done >= training.order.total
+    due = epoch_end or (every is not None and done % every == 0 and not last)
+    if improved or (due and training.saved != done):
         save(training, best=improved)
+    return "early" if config.early_stopping and training.early.stalled else None
+
+
+def _assess(training: Training) -> bool | None:
+    """Take in what validations are due; True when the loss is the best so far.
+
+    None, with nothing taken in, when the run is to stop before they are done.
+    """
+    config, done = training.config, training.done
+    tasks = whole = None
+    if training.coba is not None and done % config.coba_update_interval == 0:
+        tasks = _losses(training, training.coba_samples)
+        if tasks is None:
+            return None
+    every, last = config.evaluation_steps, done >= training.order.total
+    if len(training.valid) > 0 and every > 0 and (done % every == 0 or last):
+        whole = _losses(training, training.valid)
+        if whole is None:
+            return None
+    if training.coba is not None and tasks is not None:
+        _update_coba(training, training.coba, tasks)
+    if whole is None:
+        return False
+    _tell_validation(training, whole)
+    return training.early.update(whole)
+
+
+def _losses(training: Training, samples: Indices) -> Losses | None:
+    return validate(
+        training.engine,
+        training.module,
+        training.batcher,
+        samples,
+        training.config.per_device_eval_batch_size,
+        stopping=lambda: _anyone_stopping(training),
+    )
 
 
 def _log(training: Training) -> None:
@@ -250,33 +326,25 @@ def _log(training: Training) -> None:
     interval.reset()
 
 
-def _validate(training: Training) -> Losses:
-    losses = validate(
-        training.engine,
-        training.module,
-        training.batcher,
-        training.valid,
-        training.config.per_device_eval_batch_size,
-    )
+def _tell_validation(training: Training, losses: Losses) -> None:
     values = {"eval_loss": losses.total}
     for name, loss in zip(training.batcher.cache.tasks, losses.tasks.tolist(), strict=True):
         if isfinite(loss):
             values |= task_values("eval_", name, loss)
     training.tell(values)
-    return losses
 
 
-def _update_coba(training: Training) -> None:
-    assert training.coba is not None
-    losses = validate(
-        training.engine,
-        training.module,
-        training.batcher,
-        training.coba_samples,
-        training.config.per_device_eval_batch_size,
-    )
+def _update_coba(training: Training, coba: CoBa, losses: Losses) -> None:
     if np.isfinite(losses.tasks).all():
-        training.coba.update(losses.tasks)
+        coba.update(losses.tasks)
+        return
+    names = zip(training.batcher.cache.tasks, losses.tasks.tolist(), strict=True)
+    bad = ", ".join(name for name, loss in names if not isfinite(loss))
+    training.notice(
+        "warning",
+        f"step {training.done}: the validation loss of {bad} is not finite, so CoBa keeps its "
+        "weights",
+    )
 
 
 def save(
@@ -284,6 +352,7 @@ def save(
 ) -> None:
     """Write a checkpoint of the current step; ``random_state`` is the present one by default."""
     engine = training.engine
+    training.saved = training.done
     training.checkpoints.write(
         training.done,
         engine.tensors(),

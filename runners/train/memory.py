@@ -18,6 +18,15 @@ from runners.train.order import Spread
 
 GIB = 1 << 30
 _CUT = "micro-batch.json"
+NO_RESTART = -1
+"""``Cut.restart`` of a cut that the same process goes on with."""
+
+_NO_ROOM = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 class MemoryMeter:
@@ -60,7 +69,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """True for what torch raises when a GPU or the main memory has no room left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _NO_ROOM)
 
 
 def cut_smaller(spread: Spread) -> Spread | None:
@@ -81,7 +90,8 @@ class Cut:
     """What a rank that ran out of memory leaves for the restart of all ranks.
 
     ``restart`` counts the launcher's restarts when it was written, so that a restart for any other
-    reason can be told from one that is to go on with ``spread``.
+    reason can be told from one that is to go on with ``spread``; it is ``NO_RESTART`` where the
+    process went on by itself, and only a resume reads it.
     """
 
     spread: Spread
@@ -119,7 +129,7 @@ def refuse_other_restarts(folder: Path) -> None:
         )
 
 
-def out_of_memory(config: TrainConfig, model: Mapping[str, Any], step: int) -> JobFailedError:
+def out_of_memory(config: TrainConfig, model: Mapping[str, Any], during: str) -> JobFailedError:
     """The error that ends the job: the estimate, and changes that would make it fit."""
     told, fixes = "", []
     try:
@@ -133,8 +143,8 @@ def out_of_memory(config: TrainConfig, model: Mapping[str, Any], step: int) -> J
     if len(fixes) < 3:
         fixes += _usual_changes(config)[: 3 - len(fixes)]
     return JobFailedError(
-        f"there was not enough memory for step {step}.{told}",
-        where=f"step {step}",
+        f"there was not enough memory for {during}.{told}",
+        where=during,
         fix="Any of these helps: " + "; ".join(fixes) + ".",
     )
 

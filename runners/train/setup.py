@@ -85,6 +85,8 @@ class Setup:
         self.job, self.config, self.output = job, job.config, output
         self.accelerator = make_accelerator(self.config)
         self.leader = self.accelerator.is_main_process
+        self.checkpoints = CheckpointFolder(output / "checkpoints", self.config.save_total_limit)
+        self.resumed = self._checkpoint_to_resume()
         with self.accelerator.main_process_first():
             self.base: Base = prepare_base(self.config, output, lambda: self.leader)
         self.meter = MemoryMeter(self.accelerator.device)
@@ -96,8 +98,6 @@ class Setup:
         )
         for note in self.base.notes:
             job.events.notice("info", note)
-        self.checkpoints = CheckpointFolder(output / "checkpoints", self.config.save_total_limit)
-        self.resumed = self._checkpoint_to_resume()
         self.saved: dict[str, Any] = self.resumed.state() if self.resumed else {}
         self.cache = self._cache()
         self.identity = self._identity()
@@ -183,11 +183,25 @@ class Setup:
     # Resuming
 
     def _checkpoint_to_resume(self) -> Checkpoint | None:
-        """The newest checkpoint of this run, else the one the config names, else none."""
-        if (newest := self.checkpoints.newest()) is not None:
-            return newest
+        """The newest checkpoint of this run, else the one the config names, else none.
+
+        Another run may have had the same output_dir: what it left is not taken for ours.
+        """
+        run = self.job.folder.run_id
+        found = self.checkpoints.all()
+        owners = [checkpoint.state().get("run", run) for checkpoint in found]
+        ours = [one for one, owner in zip(found, owners, strict=True) if owner == run]
+        if ours:
+            return ours[-1]
         asked = self.config.resume_from_checkpoint
         if asked is None:
+            if found:
+                raise UsageError(
+                    f"the output folder holds the checkpoints of another run, {owners[-1]}",
+                    where=str(self.checkpoints.root),
+                    fix="Choose another output_dir, move that folder away, or go on from it with "
+                    f"resume_from_checkpoint={found[-1].folder}.",
+                )
             return None
         checkpoint = Checkpoint(asked)
         if not (asked / "state.json").is_file():
@@ -203,6 +217,7 @@ class Setup:
         config = self.config
         shape = hashlib.sha256((self.base.folder / "config.json").read_bytes()).hexdigest()
         return {
+            "run": self.job.folder.run_id,
             "model_config": shape,
             "base": config.pretrained_model_path,
             "base_dimensions": dimensions(
@@ -239,6 +254,7 @@ class Setup:
         engine.restore_extra(extra)
         training.interval.restore(saved["interval"])
         training.early.restore(saved["early_stopping"])
+        training.pending, training.saved = saved.get("pending", False), training.done
         if training.coba is not None and saved["coba"] is not None:
             training.coba.restore(saved["coba"])
         state = checkpoint.random_state(engine.rank)

@@ -1,6 +1,6 @@
 """Validation losses of each task, and what follows from them: stopping early."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal
@@ -36,19 +36,29 @@ def first_of_each(cache: TokenCache, samples: Indices, most: int | None) -> Indi
 
 
 def validate(
-    engine: Engine, module: torch.nn.Module, batcher: Batcher, samples: Indices, rows: int
-) -> Losses:
+    engine: Engine,
+    module: torch.nn.Module,
+    batcher: Batcher,
+    samples: Indices,
+    rows: int,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Losses | None:
     """Mean losses over ``samples``, ``rows`` at a time, batches dealt to the ranks in turn.
 
-    Draws no random number, so a run that validates more often trains the same.
+    Draws no random number, so a run that validates more often trains the same. None when
+    ``stopping``, which all ranks must answer alike, turned true before the end.
     """
     batches = [samples[i : i + rows] for i in range(0, len(samples), rows)]
     sums = torch.zeros(len(batcher.cache.tasks), dtype=torch.float64, device=engine.device)
     counts = torch.zeros_like(sums)
     was_training = module.training
     module.eval()
+    stopped = False
     with torch.no_grad():
         for first in range(0, len(batches), engine.ranks):
+            if stopped := stopping():
+                break
             turn = [
                 [np.array([i]) for i in batch] for batch in batches[first : first + engine.ranks]
             ]
@@ -57,6 +67,8 @@ def validate(
             sums += engine.forward(inputs)[1]
             counts += torch.bincount(inputs.tasks, minlength=len(counts)).double()
     module.train(was_training)
+    if stopped:
+        return None
     lost, seen = engine.sum(torch.stack([sums, counts])).cpu().numpy()
     with np.errstate(invalid="ignore", divide="ignore"):
         return Losses(lost / seen, float(lost.sum() / seen.sum()))

@@ -1,7 +1,8 @@
 """The training job with one thing going wrong inside a step, on one rank alone.
 
 python disturbed.py RUN_FOLDER, with DISTURB in the environment: "stop" sends SIGTERM between two
-micro-batches, "nan" makes a loss NaN, "full" has no memory for more than one row at a time;
+micro-batches, "nan" makes a loss NaN, "full" has no memory for more than one row at a time,
+"full validation" and "full loading" none for that; "stop validation" sends SIGTERM in the first;
 "shard" is no trouble, but makes the head's chunks tiny and has ZeRO-3 shard even the smallest
 weight. RANK_OF names the rank, AFTER counts its micro-batches. LONG_STEP is how many seconds make a
 step long.
@@ -60,6 +61,21 @@ def full(forward: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def in_validation(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(self: Any, inputs: Any, **more: Any) -> Any:
+        if not self.module.training and count():
+            if WHAT == "full validation":
+                raise RuntimeError("CUDA error: out of memory (for a test)")
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self, inputs, **more)
+
+    return run
+
+
+def no_room(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED (for a test)")
+
+
 def sharded(settings: Callable[..., Any]) -> Callable[..., Any]:
     def make(*given: Any) -> Any:
         found = settings(*given)
@@ -76,10 +92,12 @@ if __name__ == "__main__":
     if WHAT == "shard":
         cross_entropy.CHUNK_LOGITS = 2000
         setup.deepspeed_settings = sharded(setup.deepspeed_settings)
+    if WHAT == "full loading":
+        setup.load_base = no_room
     for kind in (engine.PlainEngine, engine.DeepSpeedEngine):
         if WHAT == "stop":
             kind.backward = stopping(kind.backward)  # type: ignore[method-assign]
-        elif WHAT != "shard":
-            around = {"nan": not_finite, "full": full}[WHAT]
+        elif WHAT in {"nan", "full", "full validation", "stop validation"}:
+            around = {"nan": not_finite, "full": full}.get(WHAT, in_validation)
             kind.forward = around(kind.forward)  # type: ignore[method-assign]
     sys.exit(run_job("train", TrainConfig, work))

@@ -8,7 +8,7 @@ import torch
 
 from runners.config import TrainConfig
 from runners.errors import JobFailedError
-from runners.train.engine import PlainEngine, step_count
+from runners.train.engine import DeepSpeedEngine, PlainEngine, step_count
 from runners.train.inputs import Inputs
 from runners.train.loop import Training, _nonfinite
 from runners.train.setup import make_accelerator
@@ -55,6 +55,20 @@ def test_a_fused_adam_finds_its_step_count_beside_the_parameter() -> None:
     elsewhere = torch.device("meta")
     assert step_count(3, {"fused": True}, elsewhere).device == elsewhere
     assert step_count(3, {"fused": None}, elsewhere).item() == 3.0
+
+
+def test_deepspeed_does_not_go_on_after_a_backward_pass_broken_off() -> None:
+    def broken_off(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    engine = object.__new__(DeepSpeedEngine)
+    engine.ranks, engine.recovers = 1, True
+    engine.deepspeed = SimpleNamespace(
+        set_gradient_accumulation_boundary=lambda _last: None, backward=broken_off
+    )
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.backward(torch.zeros(()), last=False)
+    assert not engine.recovers
 
 
 def told(*, bad: int, scaled: bool) -> None:

@@ -96,6 +96,49 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_bit_identically(
     assert_same_weights(broken.output / "final", whole.output / "final")
 
 
+def test_a_stop_does_not_wait_for_validation_and_the_resumed_run_begins_with_it(
+    make_run: Callable[..., Any],
+) -> None:
+    settings = {**COMMON, **ONE_RANK, "weighted_loss_mode": "coba", "coba_update_interval": 4}
+    settings |= {"max_train_steps": 8, "early_stopping": True}
+    whole = make_run("whole", **settings)
+    whole.finish()
+    broken = make_run("broken", **settings)
+    # In the second batch of CoBa's validation after step 4.
+    assert broken.disturbed("stop validation", AFTER="2") == ExitCode.INTERRUPTED
+    newest = CheckpointFolder(broken.output / "checkpoints", None).newest()
+    assert newest is not None
+    assert newest.step == broken.step() == 4
+    assert not broken.series("eval_loss")[3]
+    broken.finish()
+    keys = (*LOSSES, "weight/")
+    assert broken.series(*keys) == whole.series(*keys)
+    assert_same_weights(broken.output / "final", whole.output / "final")
+    assert broken.events()[-1].summary.get("best_step") == whole.events()[-1].summary.get(
+        "best_step"
+    )
+
+
+def test_a_second_run_in_the_same_output_folder_does_not_take_up_the_first(
+    make_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    settings = {**COMMON, **ONE_RANK, "evaluation_steps": 0, "checkpointing_steps": 2}
+    settings |= {"output_dir": tmp_path / "shared", "max_train_steps": 3}
+    first = make_run("first", **settings)
+    first.finish()
+    second = make_run("second", **settings)
+    assert second.start().wait() == ExitCode.USAGE
+    assert "holds the checkpoints of another run, first" in str(second.events()[-1])
+    # Asked for by name it is taken up, and not again once the run has checkpoints of its own.
+    checkpoint = tmp_path / "shared" / "checkpoints" / "step-00000002"
+    more = {**settings, "max_train_steps": 5, "resume_from_checkpoint": checkpoint}
+    third = make_run("third", **more)
+    third.finish()
+    assert "at step 2" in str(third.events())
+    third.finish()
+    assert "step-00000004 at step 4" in str(third.events())
+
+
 def test_a_run_that_passed_over_a_step_is_resumed_bit_identically(
     make_run: Callable[..., Any],
 ) -> None:

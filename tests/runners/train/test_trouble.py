@@ -7,6 +7,7 @@ import pytest
 
 from runners.errors import ExitCode
 from runners.train.checkpoint import CheckpointFolder
+from runners.train.memory import Cut
 
 pytestmark = [pytest.mark.slow, pytest.mark.full]
 
@@ -62,6 +63,16 @@ def test_out_of_memory_says_what_would_help(make_run: Callable[..., Any]) -> Non
     assert "auto_batch_size=true" in told or "Micro-batch 1" in told
 
 
+@pytest.mark.parametrize("during", ["validation", "loading"])
+def test_out_of_memory_outside_a_step_says_so_too(
+    make_run: Callable[..., Any], during: str
+) -> None:
+    run = make_run(**FEW, evaluation_steps=2)
+    assert run.disturbed(f"full {during}") == ExitCode.FAILED
+    where = {"validation": "validation after step 2", "loading": "loading the model"}[during]
+    assert f"there was not enough memory for {where}. The estimate" in str(run.events()[-1])
+
+
 @pytest.mark.parametrize("ranks", [{}, TWO], ids=["1 rank", "2 ranks"])
 def test_auto_batch_size_goes_on_with_the_same_global_batch(
     make_run: Callable[..., Any], ranks: dict[str, Any]
@@ -72,6 +83,9 @@ def test_auto_batch_size_goes_on_with_the_same_global_batch(
     last = str(ranks.get("num_processes", 1) - 1)
     assert run.disturbed("full", RANK_OF=last) == ExitCode.DONE, run.console()
     assert "1 rows a micro-batch and 4 micro-batches a step" in str(run.events())
+    cut = Cut.read(run.output / "checkpoints")
+    assert cut is not None, "a resume goes on with it"
+    assert (cut.spread.micro_batch, cut.spread.accumulation) == (1, 4)
     whole = make_run("whole", **settings, **ranks)
     whole.finish()
     for step, values in whole.series("loss").items():

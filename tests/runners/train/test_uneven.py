@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from runners.errors import ExitCode
 from runners.train.cross_entropy import token_losses
@@ -37,22 +37,18 @@ def test_the_head_is_used_as_often_as_the_rank_with_most_positions_needs(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("stage", "tied"),
-    [pytest.param(3, True, id="ZeRO-3"), pytest.param(2, False, id="ZeRO-2, head of its own")],
-)
+@pytest.mark.parametrize("stage", [2, 3])
 def test_a_whole_epoch_of_uneven_ranks_ends_and_equals_one_rank(
-    make_run: Callable[..., Any], material: Any, tmp_path: Path, stage: int, tied: bool
+    make_run: Callable[..., Any], material: Any, tmp_path: Path, stage: int
 ) -> None:
-    base = material.model
-    if not tied:
-        base = tmp_path / "untied"
-        model = AutoModelForCausalLM.from_pretrained(material.model)
-        untied = model.config.__class__(**{**model.config.to_dict(), "tie_word_embeddings": False})
-        torch.manual_seed(1)
-        AutoModelForCausalLM.from_config(untied).save_pretrained(base)
-        for file in material.model.glob("tokenizer*"):
-            (base / file.name).write_bytes(file.read_bytes())
+    # A head of its own: one tied to the embeddings is touched by every rank in any case.
+    base = tmp_path / "untied"
+    config = AutoConfig.from_pretrained(material.model)
+    config.tie_word_embeddings = False
+    torch.manual_seed(1)
+    AutoModelForCausalLM.from_config(config).save_pretrained(base)
+    for file in material.model.glob("tokenizer*"):
+        (base / file.name).write_bytes(file.read_bytes())
     # 77 samples in steps of 4: the last leaves one rank without any, and so does the 13 validated.
     settings = {
         "pretrained_model_path": str(base), "peft_type": "full", "num_train_epochs": 1,
