@@ -56,12 +56,14 @@ def build(
     task_ids: list[np.ndarray] = []
     files: list[tuple[str, int]] = []
     lines_before = done = samples = 0
+    at = -1
     with (folder / "ids.bin").open("wb") as ids_file, MaskWriter(folder / "mask.bin") as mask_file:
         for i, result in map_ordered("runners.data.tokenizing:worker", setup, todo, workers):
             task_id, part = work[i]
-            if part.start == 0:
+            if part.start == 0 and i != at:
                 lines_before = 0
                 files.append((str(part.file.path), samples))
+            at = i
             _raise_bad_line(result, part, lines_before)
             lines_before += result.lines
             ids_file.write(result.ids.tobytes())
@@ -70,7 +72,7 @@ def build(
             trained.append(_trained_counts(result))
             task_ids.append(np.full(len(result.lengths), task_id, np.int32))
             samples += len(result.lengths)
-            done += part.size
+            done += result.read
             on_progress("tokenize", done, total, "bytes")
     _refuse_empty_tasks(tasks, np.concatenate(task_ids))
     all_lengths = np.concatenate(lengths)

@@ -112,14 +112,14 @@ class PartReport:
         self.warnings.setdefault(kind, Sightings()).add(line, text)
 
 
-def worker(setup: CheckSetup) -> Callable[[CheckTask], PartReport]:
+def worker(setup: CheckSetup) -> Callable[[CheckTask], list[PartReport]]:
     """Load what is shared once; the callable given back checks a range."""
     keep_freed_memory()
     encoder = None
     if setup.tokenizer is not None and setup.markers is not None:
         encoder = worker_encoder(setup.tokenizer, setup.markers, setup.system_prompt, setup.recipe)
     decoders = {form.name: LineDecoder(form) for form in FORMATS}
-    return lambda task: _RangeCheck(task, setup, encoder, decoders[task.format]).run()
+    return lambda task: [_RangeCheck(task, setup, encoder, decoders[task.format]).run()]
 
 
 class _RangeCheck:

@@ -162,23 +162,34 @@ def byte_ranges(file: DataFile, size: int = RANGE_BYTES) -> list[ByteRange]:
     return [ByteRange(file, a, b) for a, b in zip(cuts, [*cuts[1:], file.size], strict=True)]
 
 
-def read_blocks(part: ByteRange, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+@dataclass
+class Reading:
+    """How far a range has been read: ``done`` bytes on disk, compressed ones as they lie there."""
+
+    done: int = 0
+
+
+def read_blocks(
+    part: ByteRange, block_bytes: int = BLOCK_BYTES, reading: Reading | None = None
+) -> Iterator[bytes]:
     """Yield the range's lines, newlines kept, in blocks of whole lines of about ``block_bytes``.
 
-    A byte order mark at the head of a file is left out. Raises ``DamagedFileError`` when a
-    compressed file is damaged or cut short, after all whole lines that could be read.
+    ``reading`` is kept up to date. A byte order mark at the head of a file is left out. Raises
+    ``DamagedFileError`` when a compressed file is damaged or cut short, after all whole lines that
+    could be read.
     """
+    reading = reading or Reading()
     if part.file.compression == "plain":
-        blocks = _plain_blocks(part, block_bytes)
+        blocks = _plain_blocks(part, block_bytes, reading)
     else:
-        blocks = _decompressed_blocks(part.file, block_bytes)
+        blocks = _decompressed_blocks(part.file, block_bytes, reading)
     at_head = part.start == 0
     for block in blocks:
         yield block.removeprefix(_BYTE_ORDER_MARK) if at_head else block
         at_head = False
 
 
-def _plain_blocks(part: ByteRange, block_bytes: int) -> Iterator[bytes]:
+def _plain_blocks(part: ByteRange, block_bytes: int, reading: Reading) -> Iterator[bytes]:
     """Each block is read in one piece, its end found first: joining pieces would copy it again."""
     descriptor = os.open(part.file.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -190,6 +201,7 @@ def _plain_blocks(part: ByteRange, block_bytes: int) -> Iterator[bytes]:
             if not block:
                 break
             at += len(block)
+            reading.done = at - part.start
             yield block
     finally:
         os.close(descriptor)
@@ -204,15 +216,16 @@ def _line_end(descriptor: int, at: int) -> int:
     return at
 
 
-def _decompressed_blocks(file: DataFile, block_bytes: int) -> Iterator[bytes]:
+def _decompressed_blocks(file: DataFile, block_bytes: int, reading: Reading) -> Iterator[bytes]:
     damage: list[Exception] = []
-    with _decompressed(file, damage) as stream:
+    with file.path.open("rb") as packed, _decompressed(file, packed, damage) as stream:
         while block := stream.read(block_bytes):
             if not block.endswith(b"\n"):
                 block += stream.readline()
             if damage:
                 # The line that the damage cuts off would only be told as a second fault.
                 block = block[: block.rfind(b"\n") + 1]
+            reading.done = packed.tell()
             if block:
                 yield block
     if damage:
@@ -237,10 +250,13 @@ def read_lines(part: ByteRange) -> Iterator[bytes]:
         yield from lines_of(block)
 
 
-def _decompressed(file: DataFile, damage: list[Exception]) -> BinaryIO:
-    """A compressed file's text; it ends where the file is damaged, and ``damage`` says how."""
+def _decompressed(file: DataFile, packed: BinaryIO, damage: list[Exception]) -> BinaryIO:
+    """The text of ``packed``, the file's bytes.
+
+    It ends where the file is damaged, and ``damage`` says how.
+    """
     raw: gzip.GzipFile | _ZstdFrames
-    raw = gzip.GzipFile(file.path) if file.compression == "gz" else _ZstdFrames(file.path)
+    raw = gzip.GzipFile(fileobj=packed) if file.compression == "gz" else _ZstdFrames(packed)
     return cast(BinaryIO, io.BufferedReader(_UntilDamage(raw, damage), BLOCK_BYTES))
 
 
@@ -280,8 +296,8 @@ class _ZstdFrames(io.RawIOBase):
 
     _INPUT_BYTES = 1 << 14
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._frame = zstandard.ZstdDecompressor().decompressobj()
         self._begun = False
         self._ready = memoryview(b"")
@@ -305,7 +321,3 @@ class _ZstdFrames(io.RawIOBase):
         buffer[:size] = self._ready[:size]
         self._ready = self._ready[size:]
         return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()

@@ -1,7 +1,10 @@
-"""One range of a file to ids, mask and lengths: the work of a cache builder's worker."""
+"""One range of a file to ids, mask and lengths: the work of a cache builder's worker.
+
+A compressed file is one range however large it is, so what a range comes to is given in pieces.
+"""
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +15,12 @@ from runners.data.chatml import ChatMLEncoder
 from runners.data.decoding import LineDecoder
 from runners.data.fast_bpe import FastRecipe, fast_encoder, lazy_encoder
 from runners.data.records import get_format
-from runners.data.sources import ByteRange, read_blocks
+from runners.data.sources import ByteRange, Reading, read_blocks
 from runners.data.tokenizer import Markers
 from runners.errors import JobFailedError
+
+PIECE_BYTES = 1 << 20
+"""Bytes of text in a piece: what a worker holds, and the consumer for each that runs ahead."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +43,22 @@ class TokenizeTask:
 
 @dataclass(frozen=True)
 class Tokenized:
-    """The samples of a range, end to end.
+    """Samples of a range that follow each other, end to end.
 
     ``ids`` int32 [tokens]; ``mask`` bool [tokens], true where a token is trained as a target;
-    ``lengths`` int32 [samples]. ``lines`` is the number of lines read. ``error`` is set instead
-    when a line is bad: its number in the range, from 0, and what is wrong.
+    ``lengths`` int32 [samples]. ``lines`` were read, and ``read`` bytes on disk. ``error`` is set
+    instead when a line is bad: its number among the lines, from 0, and what is wrong.
     """
 
     ids: npt.NDArray[np.int32]
     mask: npt.NDArray[np.bool_]
     lengths: npt.NDArray[np.int32]
     lines: int
+    read: int
     error: tuple[int, str] | None = None
 
 
-def worker(setup: TokenizeSetup) -> Callable[[TokenizeTask], Tokenized]:
+def worker(setup: TokenizeSetup) -> Callable[[TokenizeTask], Iterator[Tokenized]]:
     """Load the tokenizer once; the callable given back tokenizes a range."""
     encoder = worker_encoder(setup.tokenizer, setup.markers, setup.system_prompt, setup.recipe)
     return lambda task: tokenize_range(task, encoder)
@@ -70,35 +77,59 @@ def worker_encoder(
     return ChatMLEncoder(markers, system_prompt=system_prompt, encode=encode)
 
 
-def tokenize_range(task: TokenizeTask, encoder: ChatMLEncoder) -> Tokenized:
-    """Encode every record of a range; stops at the first bad line."""
+def tokenize_range(task: TokenizeTask, encoder: ChatMLEncoder) -> Iterator[Tokenized]:
+    """Encode every record of a range, some ``PIECE_BYTES`` of text at a time.
+
+    Stops at the first bad line.
+    """
     form = get_format(task.format)
     decoder = LineDecoder(form)
-    ids = array("i")
-    spans: list[tuple[int, int]] = []
-    lengths = array("i")
-    lines = 0
-    for block in read_blocks(task.part):
+    reading = Reading()
+    piece = _Piece()
+    told = 0
+    for block in read_blocks(task.part, reading=reading):
         decoded = decoder.decode(block)
         if decoded.bad:
             first = decoded.bad[0]
             fault = first.faults[0]
             text = f"{fault.where} {fault.message}".strip()
-            return _nothing(lines + first.line, text)
+            yield _nothing(piece.lines + first.line, text)
+            return
         for record in decoded.records:
-            before = len(ids)
+            before = len(piece.ids)
             if form.is_text:
-                encoder.encode_text(record.text, ids, spans)
+                encoder.encode_text(record.text, piece.ids, piece.spans)
             else:
-                encoder.encode_chat(form.turns(record), ids, spans)
-            lengths.append(len(ids) - before)
-        lines += decoded.line_count
-    mask = np.zeros(len(ids), bool)
-    for start, stop in spans:
-        mask[start:stop] = True
-    return Tokenized(np.frombuffer(ids, np.int32), mask, np.frombuffer(lengths, np.int32), lines)
+                encoder.encode_chat(form.turns(record), piece.ids, piece.spans)
+            piece.lengths.append(len(piece.ids) - before)
+        piece.lines += decoded.line_count
+        piece.text += len(block)
+        if piece.text >= PIECE_BYTES:
+            # The last line of a range may reach beyond it.
+            done = min(reading.done, task.part.size)
+            yield piece.finished(done - told)
+            piece, told = _Piece(), done
+    yield piece.finished(task.part.size - told)
+
+
+class _Piece:
+    """What has been encoded since the last piece was given away."""
+
+    def __init__(self) -> None:
+        self.ids = array("i")
+        self.spans: list[tuple[int, int]] = []
+        self.lengths = array("i")
+        self.lines = 0
+        self.text = 0
+
+    def finished(self, read: int) -> Tokenized:
+        mask = np.zeros(len(self.ids), bool)
+        for start, stop in self.spans:
+            mask[start:stop] = True
+        ids, lengths = np.frombuffer(self.ids, np.int32), np.frombuffer(self.lengths, np.int32)
+        return Tokenized(ids, mask, lengths, self.lines, read)
 
 
 def _nothing(line: int, text: str) -> Tokenized:
     none = np.zeros(0, np.int32)
-    return Tokenized(none, none.astype(bool), none, 0, (line, text))
+    return Tokenized(none, none.astype(bool), none, 0, 0, (line, text))

@@ -5,27 +5,33 @@ means torch, and forking a process that holds threads or a GPU is unsafe. A work
 function's module and nothing else, and ends by itself when its parent dies, because its input ends.
 
 The program is ``python -m runners.data.workers MODULE:FUNCTION``. FUNCTION gets the setup and gives
-back a callable that turns one task into one result.
+back a callable that turns one task into results: one, or many where one would be too large.
 """
 
 import importlib
 import os
 import pickle
-import queue
 import struct
 import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from runners.errors import JobFailedError, MftError
 
+Work = Callable[[Any], Iterable[Any]]
+"""From a task to its results."""
+
 _LENGTH = struct.Struct("<Q")
 _AHEAD = 3
 """Tasks a worker may be ahead of the consumer: bounds memory when one task is slow."""
+
+_RESULTS_AHEAD = 8
+"""Results of one task that may wait for the consumer: bounds memory when a task has many."""
 
 
 def available_cores(root: Path = Path("/")) -> int:
@@ -41,14 +47,14 @@ def available_cores(root: Path = Path("/")) -> int:
 def map_ordered(
     function: str, setup: object, tasks: Sequence[Any], workers: int
 ) -> Iterator[tuple[int, Any]]:
-    """Yield ``(index, result)`` for each task, in order, computed by ``workers`` processes.
+    """Yield ``(index, result)`` for each result of each task, in order, by ``workers`` processes.
 
     ``function`` is "module:function". One worker works in this process. What a worker raises is
     raised here. Raises ``JobFailedError`` when a worker dies.
     """
     if min(workers, len(tasks)) <= 1:
         work = _resolve(function)(setup)
-        yield from ((i, work(task)) for i, task in enumerate(tasks))
+        yield from ((i, result) for i, task in enumerate(tasks) for result in work(task))
         return
     with _Crew(function, setup, tasks, min(workers, len(tasks))) as crew:
         yield from crew.results()
@@ -62,7 +68,9 @@ class _Crew:
         self._next = iter(range(len(tasks)))
         self._lock = threading.Lock()
         self._room = threading.Semaphore(size * _AHEAD)
-        self._done: queue.Queue[tuple[int, Any]] = queue.Queue()
+        self._changed = threading.Condition()
+        self._waiting: dict[int, deque[tuple[bool, Any]]] = defaultdict(deque)
+        self._death: MftError | None = None
         self._closing = False
         self._processes = [_start(function) for _ in range(size)]
         for process in self._processes:
@@ -72,7 +80,9 @@ class _Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing = True
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
         for process in self._processes:
             process.kill()
         for process in self._processes:
@@ -82,28 +92,48 @@ class _Crew:
                     stream.close()
 
     def results(self) -> Iterator[tuple[int, Any]]:
-        early: dict[int, Any] = {}
         for wanted in range(len(self._tasks)):
-            while wanted not in early:
-                index, result = self._done.get()
-                if isinstance(result, BaseException):
-                    raise result
-                early[index] = result
-            yield wanted, early.pop(wanted)
+            while (answer := self._get(wanted))[0]:
+                yield wanted, answer[1]
+            del self._waiting[wanted]
             self._room.release()
+
+    def _get(self, wanted: int) -> tuple[bool, Any]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._death or self._waiting[wanted])
+            if self._death is not None:
+                raise self._death
+            answer = self._waiting[wanted].popleft()
+            self._changed.notify_all()
+        if isinstance(answer[1], BaseException):
+            raise answer[1]
+        return answer
+
+    def _put(self, index: int, answer: tuple[bool, Any]) -> None:
+        """Waits while its task has much waiting already, and its worker waits for the pipe."""
+        with self._changed:
+            waiting = self._waiting[index]
+            self._changed.wait_for(lambda: self._closing or len(waiting) < _RESULTS_AHEAD)
+            waiting.append(answer)
+            self._changed.notify_all()
 
     def _serve(self, process: "subprocess.Popen[bytes]", setup: object) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
-        index = -1
         try:
             _send(process.stdin, setup)
             while (index := self._take()) >= 0:
                 _send(process.stdin, self._tasks[index])
-                self._done.put((index, _receive(process.stdout)))
+                more = True
+                while more:
+                    answer = _receive(process.stdout)
+                    self._put(index, answer)
+                    more = answer[0]
         except (OSError, EOFError, ValueError):
-            if not self._closing:
-                self._done.put((index, _death(process)))
+            with self._changed:
+                if not self._closing:
+                    self._death = _death(process)
+                self._changed.notify_all()
 
     def _take(self) -> int:
         # Room is taken before the number, so the lowest unfinished task always has some.
@@ -159,9 +189,11 @@ def _receive(stream: IO[bytes]) -> Any:
     return pickle.loads(data)  # noqa: S301 - both ends of the pipe are this program
 
 
-def _resolve(function: str) -> Callable[[Any], Callable[[Any], Any]]:
+def _resolve(function: str) -> Callable[[Any], Callable[[Any], Iterable[Any]]]:
     module, _, name = function.partition(":")
-    found: Callable[[Any], Callable[[Any], Any]] = getattr(importlib.import_module(module), name)
+    found: Callable[[Any], Callable[[Any], Iterable[Any]]] = getattr(
+        importlib.import_module(module), name
+    )
     return found
 
 
@@ -174,26 +206,29 @@ def _work(function: str) -> None:
     try:
         work = _prepared(function, _receive(tasks))
         while True:
-            task = _receive(tasks)
-            _send(results, _result_or_error(work, task))
+            for answer in _answers(work, _receive(tasks)):
+                _send(results, answer)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return
 
 
-def _prepared(function: str, setup: Any) -> Callable[[Any], Any]:
+def _prepared(function: str, setup: Any) -> Work:
     """The callable for tasks; if it cannot be made, one that gives back why for each."""
     try:
         return _resolve(function)(setup)
     except Exception as error:  # noqa: BLE001 - carried to the parent, which raises it
         failure = _carried(error)
-        return lambda _task: failure
+        return lambda _task: [failure]
 
 
-def _result_or_error(work: Callable[[Any], Any], task: Any) -> Any:
+def _answers(work: Work, task: Any) -> Iterator[tuple[bool, Any]]:
+    """Each result with True, then False; what is raised is the last result."""
     try:
-        return work(task)
+        for result in work(task):
+            yield True, result
     except Exception as error:  # noqa: BLE001 - carried to the parent, which raises it
-        return _carried(error)
+        yield True, _carried(error)
+    yield False, None
 
 
 def _carried(error: Exception) -> Exception:

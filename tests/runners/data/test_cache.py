@@ -155,6 +155,30 @@ def test_overlong_error_is_told_of_data_that_was_moved_since_it_was_tokenized(
     assert caught.value.where == f"{folder}/train.jsonl"
 
 
+def test_a_compressed_file_is_tokenized_in_pieces_and_its_progress_is_told(
+    write_task, tiny_tokenizer, tmp_path
+):
+    plain = write_task("plain", [chat(f"q{i}", f"x = {i}\n" * 60) for i in range(8_000)])
+    packed = tmp_path / "packed" / "plain"
+    packed.mkdir(parents=True)
+    whole = (plain / "train.jsonl").read_bytes()
+    (packed / "train.jsonl.gz").write_bytes(gzip.compress(whole))
+    contents = []
+    for folder in (plain, packed):
+        told = []
+        cache = build_cache(
+            config(folder, num_workers=1, cache_dir=tmp_path / folder.parent.name / "cache"),
+            tiny_tokenizer,
+            on_progress=lambda *progress, told=told: told.append(progress),
+        )
+        steps = [done for stage, done, _, _ in told if stage == "tokenize"]
+        assert len(steps) > 2
+        assert steps == sorted(steps)
+        assert 0 < steps[0] < steps[-1] == sum(file.stat().st_size for file in folder.iterdir())
+        contents.append((cache.ids.tobytes(), cache.lengths.tobytes()))
+    assert contents[0] == contents[1]
+
+
 BUILD = """
 import sys
 from pathlib import Path

@@ -37,3 +37,35 @@ def test_a_containers_share_of_the_cores_bounds_the_workers(tmp_path: Path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     assert available_cores(tmp_path) == 1
+
+
+def many(setup):
+    return lambda task: (f"{task} {i} {'x' * 100_000}" for i in range(task))
+
+
+def half(setup):
+    def work(task):
+        yield task
+        if task == 3:
+            raise MissingInputError("it ended")
+
+    return work
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_tasks_with_many_results_come_in_order_however_far_ahead_another_worker_is(workers):
+    tasks = [2, 60, 0, 50, 1, 40, 3]
+    seen = [
+        (index, int(result.split()[1]))
+        for index, result in map_ordered(f"{__name__}:many", None, tasks, workers)
+    ]
+    assert seen == [(i, n) for i, count in enumerate(tasks) for n in range(count)]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_a_task_raises_comes_after_its_results_and_those_of_the_tasks_before(workers):
+    seen = []
+    results = map_ordered(f"{__name__}:half", None, [1, 2, 3, 4], workers)
+    with pytest.raises(MissingInputError, match="it ended"):
+        seen.extend(results)
+    assert seen == [(0, 1), (1, 2), (2, 3)]
