@@ -25,8 +25,8 @@ scratch). The highest is the peak; the parts that are reported are those of that
 
 Activations are those of a micro-batch of full rows: with padded data the fullest batch of a run,
 and an upper bound. On a GPU the CUDA context, the allocator's rounding and the communication
-buffers come on top. The constants for those are calibrated, not derived; their names begin with
-``CALIBRATED``.
+buffers come on top. The constants for those are assumed, neither derived nor measured here; their
+names begin with ``ASSUMED``.
 """
 
 from dataclasses import dataclass, fields
@@ -49,13 +49,13 @@ GIB = 1 << 30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes a weight of an nf4 base: half a byte, a byte a group of 64, a float in 256 groups."""
 
-CALIBRATED_CUDA_CONTEXT = 600 << 20
+ASSUMED_CUDA_CONTEXT = 600 << 20
 """CUDA context, cuBLAS and cuDNN workspaces of a process: 0.5 to 0.7 GiB on data-centre cards."""
 
-CALIBRATED_NCCL = 400 << 20
+ASSUMED_NCCL = 400 << 20
 """NCCL's channels and buffers once more than one rank talks."""
 
-CALIBRATED_FRAGMENTATION = 0.06
+ASSUMED_FRAGMENTATION = 0.06
 """Share of the tensors' bytes that the caching allocator loses to rounding and holes."""
 
 
@@ -275,5 +275,5 @@ def _overhead(parts: Parts, recipe: Recipe) -> int:
     if recipe.device == "cpu":
         return 0
     moving = parts.gradients + parts.activations + parts.logits + parts.buffers
-    size = CALIBRATED_CUDA_CONTEXT + int(moving * CALIBRATED_FRAGMENTATION)
-    return size + (CALIBRATED_NCCL if recipe.ranks > 1 else 0)
+    size = ASSUMED_CUDA_CONTEXT + int(moving * ASSUMED_FRAGMENTATION)
+    return size + (ASSUMED_NCCL if recipe.ranks > 1 else 0)

@@ -13,7 +13,7 @@ import torch
 from runners.config import TrainConfig
 from runners.errors import JobFailedError, MftError
 from runners.hardware.estimate import estimate
-from runners.hardware.probe import detect
+from runners.hardware.probe import Hardware, detect
 from runners.train.order import Spread
 
 GIB = 1 << 30
@@ -57,10 +57,27 @@ def _peak_resident() -> int:
     return int(kib) * 1024
 
 
-def expected_memory(config: TrainConfig, model: Mapping[str, Any]) -> int | None:
-    """The estimate for one rank, bytes; None for a model that cannot be estimated."""
+def expected_memory(
+    config: TrainConfig,
+    model: Mapping[str, Any],
+    spread: Spread | None = None,
+    hardware: Hardware | None = None,
+) -> int | None:
+    """The estimated peak of one rank's tensors, bytes; None for a model that cannot be estimated.
+
+    Tensors alone, because that is what a ``MemoryMeter`` sees: torch counts neither the CUDA
+    context nor what its allocator loses. ``spread`` is the run's own where it was cut smaller than
+    the config has it.
+    """
+    if spread is not None:
+        config = config.model_copy(
+            update={
+                "per_device_train_batch_size": spread.micro_batch,
+                "gradient_accumulation_steps": spread.accumulation,
+            }
+        )
     try:
-        return estimate(config, model, detect()).bytes_per_rank
+        return estimate(config, model, hardware or detect()).rank.parts.tensors
     except MftError:
         return None
 

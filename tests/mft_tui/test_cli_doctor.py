@@ -58,11 +58,41 @@ def test_this_machine_is_told_as_json_on_stdout_and_nothing_else() -> None:
             assert check["fix"], f"{check['name']} is missing and no line brings it"
 
 
-def test_a_server_of_eight_gpus_is_told_by_the_command() -> None:
-    told = mft("doctor", "--json", "--quick", PYTHONPATH=str(DOUBLE), MFT_FAKE_NVML="eight_h100s")
+WHOLE = ["works"] * 8
+TOLD: dict[str, tuple[list[str], int, list[str]]] = {
+    "eight_h100s": (WHOLE, 8, ["97% busy", "outside this container holds 60.0 GiB", "18 NVLinks"]),
+    "mig_slices": (["note", "works"], 1, ["MIG with 3 slices", "2g.20gb, 20.0 GiB"]),
+    "one_lost": (
+        ["works", "works", "broken", "works"],
+        3,
+        ["counted by the driver but does not answer", "“GPU is lost”", "no job will be sent to it"],
+    ),
+    "odd_answers": (
+        ["works"] * 4,
+        4,
+        ["GPU 0 memory: the driver answered", "GPU 1 power: the driver answered “Unknown Error”"],
+    ),
+    "no_driver": ([], 0, ["No NVIDIA driver answers here (Driver Not Loaded)"]),
+    "no_gpu": ([], 0, ["counts no GPU; jobs run on the CPU"]),
+}
+"""The state of each GPU, how many a job can use, and what the command says of the machine."""
+
+
+@pytest.mark.parametrize("machine", sorted(MACHINES))
+def test_every_fake_machine_is_told_by_the_command_as_json(machine: str) -> None:
+    states, usable, said = TOLD[machine]
+    told = mft("doctor", "--json", "--quick", PYTHONPATH=str(DOUBLE), MFT_FAKE_NVML=machine)
     assert told.returncode == 0, told.stderr
+    assert "Traceback" not in told.stderr
     report = json.loads(told.stdout)
-    assert len(report["hardware"]["usable"]) == 8
+    checks = [check for check in report["checks"] if check["area"] == "gpu"]
+    whole = [c["state"] for c in checks if c["name"].removeprefix("GPU ").isdigit()]
+    assert whole == states
+    assert len(report["hardware"]["gpus"]) == len(states)
+    assert len(report["hardware"]["usable"]) == usable
+    details = "\n".join(check["detail"] for check in checks)
+    for words in said:
+        assert words in details
 
 
 @pytest.mark.parametrize("machine", sorted(MACHINES))
