@@ -37,10 +37,11 @@ def with_room(
             f"their completions are empty ({', '.join(tasks)})",
         )
     fitting = [request for request in requests if len(request.ids) < limit]
-    return fitting, [_empty(request) for request in too_long]
+    return fitting, [empty(request) for request in too_long]
 
 
-def _empty(request: Request) -> Completion:
+def empty(request: Request) -> Completion:
+    """The completion of a prompt that leaves no room for one."""
     return Completion(
         task=request.task,
         index=request.index,
@@ -48,3 +49,39 @@ def _empty(request: Request) -> Completion:
         completion="",
         finish="too_long",
     )
+
+
+class ServerCounts:
+    """Tokens of a served model where no tokenizer is at hand, and whom to tell of limits."""
+
+    def __init__(self, events: EventWriter) -> None:
+        self._events = events
+
+    def requests(self, requests: list[Request]) -> tuple[list[Request], list[Completion]]:
+        """Requests with their tokens, and the empty completions of those that leave no room."""
+        return requests, []
+
+    def tokens(self, text: str) -> int:
+        """How many tokens a text has; 0 where only the server can count."""
+        return 0
+
+    def tell(self, text: str) -> None:
+        """Say something that the person should know."""
+        self._events.notice("warning", text)
+
+
+class TokenizerCounts(ServerCounts):
+    """The same with the served checkpoint's own tokenizer."""
+
+    def __init__(self, events: EventWriter, tokenizer: Any, *, limit: int, chat: bool) -> None:
+        super().__init__(events)
+        self._tokenizer, self._limit, self._chat = tokenizer, limit, chat
+
+    def requests(self, requests: list[Request]) -> tuple[list[Request], list[Completion]]:
+        """See ``ServerCounts``."""
+        known = tokenized(self._tokenizer, requests, chat=self._chat)
+        return with_room(known, self._limit, self._events)
+
+    def tokens(self, text: str) -> int:
+        """See ``ServerCounts``."""
+        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])

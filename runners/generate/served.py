@@ -16,10 +16,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.client import HTTPException
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -28,8 +28,14 @@ from runners.benchmarks.stopping import StopChecker, reason
 from runners.config import GenerateConfig
 from runners.errors import JobFailedError, UsageError
 from runners.generate.decoding import Decoding
-from runners.generate.engine import Completion, Finish, Pool, Request
-from runners.generate.prompt_tokens import tokenized, with_room
+from runners.generate.engine import Completion, Pool, Request
+from runners.generate.prompt_tokens import ServerCounts, TokenizerCounts, empty
+from runners.generate.server_answers import (
+    GarbledAnswerError,
+    is_about_length,
+    pieces,
+    prompt_tokens,
+)
 from runners.lifecycle.events import EventWriter
 
 _ATTEMPTS = 8
@@ -37,14 +43,21 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _REFUSALS = {400, 401, 403, 404, 405, 413, 422}
 """Statuses that trying again will not change."""
+_REFUSES_ALL = {401, 403, 404, 405}
+"""Those that have nothing to do with what is in a request: what one gets, all get."""
 _NOT_UNDERSTOOD = {400, 422}
 """Statuses of a server that does not know a field of the request."""
 _LOOK_UP = 0.5
 """Seconds after which a wait for answers looks whether somebody asked for a stop."""
 
 
-class GarbledAnswerError(Exception):
-    """The server answered with something that is no completion."""
+class RefusedRequestError(Exception):
+    """The server will not answer this request; ``of_all`` if it will not answer any."""
+
+    def __init__(self, said: str, *, of_all: bool, too_long: bool) -> None:
+        super().__init__(said)
+        self.of_all = of_all
+        self.too_long = too_long
 
 
 class AbandonedError(Exception):
@@ -75,14 +88,16 @@ class ServedEngine:
         server: Server,
         decoding: Decoding,
         concurrency: int,
-        tokens_of: Callable[[list[Request]], tuple[list[Request], list[Completion]]] | None = None,
+        counting: ServerCounts | None = None,
     ) -> None:
         self._server = server
         self._decoding = decoding
         self._concurrency = concurrency
-        self._tokens_of = tokens_of
+        self._counting = counting
         self._extended = bool(server.extensions)
         self._too_long: list[Completion] = []
+        self._answered = False
+        self._beyond = 0
         self.eos = decoding.eos
 
     @classmethod
@@ -95,7 +110,11 @@ class ServedEngine:
             model=config.served_model or config.model_name,
             key=os.environ.get(config.api_key_variable),
             timeout=config.request_timeout,
-            extensions={"skip_special_tokens": False},
+            extensions={
+                "skip_special_tokens": False,
+                "add_special_tokens": config.format != "chatml",
+                "stream_options": {"include_usage": True},
+            },
         )
         decoding = Decoding.of(config, config.eos_token or EOS)
         if config.model is None:
@@ -104,33 +123,32 @@ class ServedEngine:
                 "without a model folder only the server can count tokens: max_length limits the "
                 "completion alone; name the served checkpoint with --model to count its prompt too",
             )
-            return cls(server, decoding, config.concurrency)
+            return cls(server, decoding, config.concurrency, ServerCounts(events))
         from runners.generate.loading import end_token, load_tokenizer
 
-        tokenizer, chat = load_tokenizer(config), config.format == "chatml"
+        tokenizer = load_tokenizer(config)
         eos, eos_id = end_token(tokenizer, config.eos_token)
-        extensions = {"stop_token_ids": [eos_id], "add_special_tokens": not chat}
         return cls(
-            replace(server, extensions={**server.extensions, **extensions}),
+            replace(server, extensions={**server.extensions, "stop_token_ids": [eos_id]}),
             replace(decoding, eos=eos),
             config.concurrency,
-            lambda requests: with_room(
-                tokenized(tokenizer, requests, chat=chat), config.max_length, events
+            TokenizerCounts(
+                events, tokenizer, limit=config.max_length, chat=config.format == "chatml"
             ),
         )
 
     def prepared(self, requests: list[Request]) -> list[Request]:
         """With tokens where the tokenizer is known, to count what room they leave."""
-        if self._tokens_of is None:
+        if self._counting is None:
             return requests
-        fitting, self._too_long = self._tokens_of(requests)
+        fitting, self._too_long = self._counting.requests(requests)
         return fitting
 
     def complete(self, pool: Pool) -> Iterator[Completion]:
         """Answer the pool; see ``Engine``.
 
         Raises ``JobFailedError`` once the pool is empty if requests were given up, and at once when
-        the server refuses what it is asked.
+        the server refuses all that it is asked.
         """
         yield from self._too_long
         results: queue.SimpleQueue[Completion | Exception | None] = queue.SimpleQueue()
@@ -141,7 +159,7 @@ class ServedEngine:
         ]
         for worker in workers:
             worker.start()
-        running, lost = len(workers), []
+        running, lost, told = len(workers), list[Exception](), 0
         try:
             while running and not (pool.stopping and results.empty()):
                 try:
@@ -151,13 +169,43 @@ class ServedEngine:
                 if result is None:
                     running -= 1
                 elif isinstance(result, Completion):
-                    yield result
+                    told += result.finish == "too_long"
+                    yield self._counted(result)
                 else:
                     lost.append(result)
         finally:
             giving_up.set()
+        self._tell_long(told)
         if lost and not pool.stopping:
-            raise lost[0] if isinstance(lost[0], JobFailedError) else self._lost(lost)
+            raise self._lost(lost)
+
+    def _counted(self, completion: Completion) -> Completion:
+        """With its tokens, of which a row that we ended has not been told the number.
+
+        A piece holds at least one token, and the shortest way to write the text has no more than
+        were made: the larger of the two comes closest.
+        """
+        if completion.finish != "rule" or self._counting is None:
+            return completion
+        counted = self._counting.tokens(completion.completion)
+        tokens = max(completion.tokens, counted)
+        return msgspec.structs.replace(completion, tokens=tokens)
+
+    def _tell_long(self, too_long: int) -> None:
+        limit = self._decoding.max_length
+        if self._counting is None:
+            return
+        if too_long:
+            self._counting.tell(
+                f"{too_long} prompts have {limit} tokens or more, which is the limit: their "
+                "completions are empty"
+            )
+        if self._beyond:
+            self._counting.tell(
+                f"{self._beyond} completions and their prompts have more than {limit} tokens "
+                "together, as the server counts: name the served checkpoint with --model to keep "
+                "to the limit"
+            )
 
     def _work(
         self,
@@ -169,9 +217,10 @@ class ServedEngine:
             while not giving_up.is_set() and (requests := pool.take(1)):
                 try:
                     results.put(self._answer(requests[0], pool, giving_up))
-                except JobFailedError as error:
-                    # What one request is refused for, all of them are.
-                    giving_up.set()
+                    self._answered = True
+                except RefusedRequestError as error:
+                    if error.of_all or not (error.too_long or self._answered):
+                        giving_up.set()
                     results.put(error)
                 except (OSError, HTTPException, GarbledAnswerError) as error:
                     results.put(error)
@@ -181,17 +230,24 @@ class ServedEngine:
             results.put(None)
 
     def _answer(self, request: Request, pool: Pool, giving_up: threading.Event) -> Completion:
-        attempt = 0
+        attempt, room = 0, self._room(request)
         while attempt < self._server.attempts and not pool.stopping:
             extended = self._extended
             try:
-                return self._once(request, pool, extended)
+                return self._once(request, pool, extended, room)
             except urllib.error.HTTPError as error:
-                if extended and error.code in _NOT_UNDERSTOOD:
+                said = error.read(2000).decode(errors="replace").strip()
+                if extended and error.code in _NOT_UNDERSTOOD and not is_about_length(said):
                     self._extended = False
                     continue
                 if error.code in _REFUSALS:
-                    raise self._refused(error) from error
+                    left = self._left(room, said)
+                    if left is None:
+                        raise _refused(error, said) from error
+                    if left < 1:
+                        return empty(request)
+                    room = left
+                    continue
                 problem: Exception = error
             except (OSError, HTTPException, GarbledAnswerError) as error:
                 problem = error
@@ -204,21 +260,36 @@ class ServedEngine:
             raise AbandonedError
         raise problem
 
-    def _once(self, request: Request, pool: Pool, extended: bool) -> Completion:
+    def _left(self, room: int, said: str) -> int | None:
+        """The room that a refused request has by the server's own count; None if that is no help.
+
+        Only the server may be able to count the prompt, and what was asked for then was the whole
+        limit.
+        """
+        counted = prompt_tokens(said) if is_about_length(said) else None
+        if counted is None or room < self._decoding.max_length:
+            return None
+        return self._decoding.max_length - counted
+
+    def _once(self, request: Request, pool: Pool, extended: bool, room: int) -> Completion:
         started = time.monotonic()
         rule = self._decoding.rule(request.task)
         checker = StopChecker(rule) if rule is not None else None
-        text, tokens, finish = "", 0, None
+        text, tokens, asked, finish, end = "", 0, 0, None, 0
         with urllib.request.urlopen(  # noqa: S310
-            self._http(request, extended), timeout=self._server.timeout
+            self._http(request, extended, room), timeout=self._server.timeout
         ) as answer:
-            for piece in _pieces(answer):
+            for piece in pieces(answer):
                 if pool.stopping:
                     raise AbandonedError
-                text += piece.text
                 tokens = piece.tokens or tokens + bool(piece.text)
+                asked = piece.prompt_tokens or asked
                 finish = piece.finish or finish
-                if checker is not None and checker.feed(piece.text):
+                # A piece may hold several tokens; the braces may close and open again within it.
+                held = _held(checker, piece.text) if checker is not None else None
+                end = len(text) + (held or len(piece.text))
+                text += piece.text
+                if held is not None:
                     finish = "rule"
                     break
                 if time.monotonic() - started > self._server.timeout:
@@ -226,13 +297,14 @@ class ServedEngine:
         if finish is None:
             raise GarbledAnswerError("the answer broke off without a finish reason")
         if finish == "rule" and rule is not None:
-            # A server may send several tokens at once; what lies past the stop was never wanted.
+            # What a piece holds past the stop was never wanted.
             text = cut_at_stop(request.task, text, eos=(self._decoding.eos,))
             if text.endswith(self._decoding.eos):
                 finish = "eos"
         elif finish == "eos" and not text.endswith(self._decoding.eos):
             # Servers leave out the token that ended the row; completions have it.
             text += self._decoding.eos
+        self._beyond += asked + tokens > self._decoding.max_length
         return Completion(
             task=request.task,
             index=request.index,
@@ -240,17 +312,17 @@ class ServedEngine:
             completion=text,
             finish=finish,
             tokens=tokens,
-            stop=reason(rule, text) if finish == "rule" and rule is not None else None,
+            stop=reason(rule, text[:end]) if finish == "rule" and rule is not None else None,
             seconds=round(time.monotonic() - started, 4),
             at=round(time.time(), 3),
         )
 
-    def _http(self, request: Request, extended: bool) -> urllib.request.Request:
+    def _http(self, request: Request, extended: bool, room: int) -> urllib.request.Request:
         decoding = self._decoding
         body: dict[str, Any] = {
             "model": self._server.model,
             "prompt": request.text,
-            "max_tokens": self._room(request),
+            "max_tokens": room,
             "temperature": decoding.temperature if decoding.do_sample else 0.0,
             "stream": True,
         }
@@ -272,15 +344,17 @@ class ServedEngine:
         """Tokens that the answer may have: all of the limit where only the server can count."""
         return max(1, self._decoding.max_length - len(request.ids))
 
-    def _refused(self, error: urllib.error.HTTPError) -> JobFailedError:
-        said = error.read(2000).decode(errors="replace").strip()
-        return JobFailedError(
-            f"the server refuses the request ({error.code} {error.reason}): {said[:300]}",
-            where=self._server.url,
-            fix="Check --base-url, --served-model and the key variable.",
-        )
-
     def _lost(self, lost: list[Exception]) -> JobFailedError:
+        for error in lost:
+            if isinstance(error, RefusedRequestError):
+                refused = sum(isinstance(other, RefusedRequestError) for other in lost)
+                return JobFailedError(
+                    f"the server refuses {refused} requests, the first with: {error}",
+                    where=self._server.url,
+                    fix="Start the server with a context of max_length tokens, or lower it."
+                    if error.too_long
+                    else "Check --base-url, --served-model and the key variable.",
+                )
         return JobFailedError(
             f"{len(lost)} requests failed {self._server.attempts} times each, "
             f"the first with: {type(lost[0]).__name__}: {lost[0]}",
@@ -289,59 +363,17 @@ class ServedEngine:
         )
 
 
-class _Choice(msgspec.Struct):
-    text: str
-    finish_reason: str | None = None
+def _held(checker: StopChecker, text: str) -> int | None:
+    """How many characters of more text it takes until the rule holds; None if it does not."""
+    for length, character in enumerate(text, start=1):
+        if checker.feed(character):
+            return length
+    return None
 
 
-class _Usage(msgspec.Struct):
-    completion_tokens: int = 0
-
-
-class _Answer(msgspec.Struct):
-    choices: list[_Choice]
-    usage: _Usage | None = None
-
-
-_decoder = msgspec.json.Decoder(_Answer)
-
-
-class _Piece(NamedTuple):
-    """Text that came in, and, with the last of it, why it is the last and the tokens of all."""
-
-    text: str
-    finish: Finish | None
-    tokens: int
-
-
-def _pieces(answer: Any) -> Iterator[_Piece]:
-    """The pieces of an answer, streamed or whole.
-
-    Raises ``GarbledAnswerError`` for anything that is no completion.
-    """
-    streamed = "event-stream" in (answer.headers.get("Content-Type") or "")
-    for line in answer if streamed else [b"data: " + answer.read()]:
-        if not line.startswith(b"data:"):
-            if line.strip() and not line.startswith((b":", b"event:", b"id:", b"retry:")):
-                raise GarbledAnswerError(f"not an event: {line[:80]!r}")
-            continue
-        content = line[5:].strip()
-        if content == b"[DONE]":
-            return
-        try:
-            decoded = _decoder.decode(content)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise GarbledAnswerError(f"not a completion ({error}): {content[:80]!r}") from None
-        tokens = decoded.usage.completion_tokens if decoded.usage is not None else 0
-        for choice in decoded.choices:
-            yield _Piece(choice.text, _finish(choice.finish_reason), tokens)
-
-
-def _finish(said: str | None) -> Finish | None:
-    if said is None or said == "":
-        return None
-    if said in {"stop", "eos"}:
-        return "eos"
-    if said == "length":
-        return "length"
-    raise GarbledAnswerError(f"the server ended with {said!r}")
+def _refused(error: urllib.error.HTTPError, said: str) -> RefusedRequestError:
+    return RefusedRequestError(
+        f"{error.code} {error.reason}: {said[:300]}",
+        of_all=error.code in _REFUSES_ALL,
+        too_long=is_about_length(said),
+    )

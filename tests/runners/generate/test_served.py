@@ -4,8 +4,9 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,11 @@ from runners.benchmarks.stopping import holds
 from runners.errors import JobFailedError
 from runners.generate.decoding import Decoding
 from runners.generate.engine import Completion, Pool, Request
+from runners.generate.prompt_tokens import ServerCounts
 from runners.generate.served import ServedEngine, Server
+from runners.generate.server_answers import is_about_length, prompt_tokens
+from tests.runners.generate.test_job import answered as answered_by
+from tests.runners.generate.test_job import finished, prepared
 
 ANSWERS = ideal_answers(REFERENCE)
 # What a model might go on to say if nobody stopped it.
@@ -37,6 +42,12 @@ class ScriptedServer(ThreadingHTTPServer):
     asked = 0
     pause = 0.0
     finish = "length"
+    step = 3
+    context = 0
+    words = (
+        "This model's maximum context length is {context} tokens. However, your request has {n} "
+    )
+    words += "input tokens (max_tokens too large)."
 
     def __init__(self) -> None:
         self.chance = random.Random(3)
@@ -65,6 +76,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404, "no such model")
         elif self.server.plain and "skip_special_tokens" in body:
             self.send_error(422, "Unexpected fields in the request")
+        elif self.server.context and self._tokens(body) > self.server.context:
+            words = self.server.words.format(context=self.server.context, n=len(body["prompt"]))
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(json.dumps({"error": {"message": words}}).encode())
         elif fault == "error":
             self.send_error(503)
         elif fault == "hang":
@@ -72,17 +88,21 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault != "close":
             self._stream(self.server.texts[body["prompt"]], fault)
 
+    def _tokens(self, body: dict[str, Any]) -> int:
+        """This server's tokens are characters."""
+        return len(body["prompt"]) + int(body["max_tokens"])
+
     def _stream(self, text: str, fault: str | None) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         if fault == "garbage":
             return self._event(b"<html>oops</html>")
-        for at in range(0, len(text), 3):
+        for at in range(0, len(text), self.server.step):
             if fault == "break" and at > len(text) // 4:
                 return None
             time.sleep(self.server.pause)
-            choice = {"text": text[at : at + 3], "finish_reason": None}
+            choice = {"text": text[at : at + self.server.step], "finish_reason": None}
             self._event(json.dumps({"choices": [choice]}).encode())
         last = {"text": "", "finish_reason": self.server.finish}
         self._event(json.dumps({"choices": [last], "usage": {"completion_tokens": 77}}).encode())
@@ -192,3 +212,141 @@ def test_a_stop_does_not_wait_for_answers_that_are_still_coming_in(server: Scrip
     threading.Timer(0.3, stop.set).start()
     assert len(list(engine.complete(pool))) < len(REQUESTS)
     assert server.asked <= 8
+
+
+@pytest.mark.parametrize("step", [1, 40])
+def test_a_rule_holds_at_the_same_place_however_many_tokens_come_at_once(
+    server: ScriptedServer, step: int
+) -> None:
+    java = "humanevalsynthesize-java"
+    # Within one piece the braces close and open again, so that at its end the rule does not hold.
+    server.texts = {
+        request.text: "        return 1;\n    }\n}\nclass Other {\n" for request in REQUESTS
+    }
+    server.step = step
+    made = {c.key: c for c in answered(server)}
+    assert made[java, 0, 0].finish == "rule"
+    assert made[java, 0, 0].stop == "braces closed"
+    assert made[java, 0, 0].completion.startswith("        return 1;\n    }\n}")
+
+
+class Told(ServerCounts):
+    """Remembers what was told; one word is one token."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def tell(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_tokens_of_a_row_that_was_ended_early_are_counted_by_its_tokenizer(
+    server: ScriptedServer,
+) -> None:
+    server.step = 1000
+    server.texts = {request.text: "    a b c d e\n" + GOING_ON for request in REQUESTS}
+    engine = ServedEngine(
+        Server(url=server.url, key=None, timeout=5.0, model="tiny"),
+        Decoding(max_length=2000, eos=EOS),
+        4,
+        Told(),
+    )
+    made = {c.key: c for c in engine.complete(Pool(REQUESTS))}
+    assert made["mbpp", 0, 0].finish == "rule"
+    assert made["mbpp", 0, 0].tokens == 6
+
+
+def test_a_prompt_that_only_the_server_can_count_gets_the_room_that_is_left(
+    server: ScriptedServer,
+) -> None:
+    lengths = sorted(len(request.text) for request in REQUESTS)
+    limit = lengths[-2]
+    server.context, told = limit, Told()
+    where = Server(url=server.url, key=None, timeout=5.0, model="tiny", extensions={"x": 1})
+    engine = ServedEngine(where, Decoding(max_length=limit, eos=EOS), 4, told)
+    made = list(engine.complete(Pool(REQUESTS)))
+    assert len(made) == len(REQUESTS)
+    long = [c for c in made if c.finish == "too_long"]
+    assert [c.completion for c in long] == [""] * len(long)
+    assert len(long) == sum(length >= limit for length in lengths) >= 2
+    assert told.said[0].startswith(f"{len(long)} prompts have {limit} tokens or more")
+    # A refusal for length says nothing of fields that the server does not know.
+    assert engine._extended
+
+
+def test_prompts_that_leave_no_room_are_counted_by_the_named_tokenizer_and_never_sent(
+    server: ScriptedServer, tmp_path: Path, checkpoint: Callable[[str], Path]
+) -> None:
+    run = prepared(
+        tmp_path / "run",
+        engine="openai",
+        base_url=server.url.removesuffix("/completions"),
+        served_model="tiny",
+        model=str(checkpoint("qwen2")),
+        max_length=90,
+        tasks="mbpp,humanevalfixtests-java",
+    )
+    result = finished(run)
+    assert result.returncode == 0, result.stderr
+    assert "2 prompts have 90 tokens or more" in (run / "events.jsonl").read_text()
+    assert sorted(answered_by(run)) == [
+        ("humanevalfixtests-java", 0),
+        ("humanevalfixtests-java", 1),
+        ("mbpp", 0),
+        ("mbpp", 1),
+    ]
+    assert server.asked == 2
+
+
+def test_a_request_that_does_not_fit_the_servers_context_costs_only_itself(
+    server: ScriptedServer,
+) -> None:
+    server.words = "the sequence is too long"
+    server.context = 1000 + sorted(len(request.text) for request in REQUESTS)[-3]
+    engine = engine_of(server)
+    engine._decoding = Decoding(max_length=1000, eos=EOS)
+    made: list[Completion] = []
+
+    def answer() -> None:
+        for completion in engine.complete(Pool(REQUESTS)):
+            made.append(completion)
+
+    with pytest.raises(JobFailedError, match=r"refuses 2 requests.*too long") as caught:
+        answer()
+    assert "context of max_length tokens" in str(caught.value)
+    assert len(made) == len(REQUESTS) - 2
+
+
+@pytest.mark.parametrize(
+    ("said", "counted"),
+    [
+        (
+            "This model's maximum context length is 2048 tokens. However, you requested 2100 "
+            "tokens (100 in the prompt, 2000 in the completion).",
+            100,
+        ),
+        (
+            "'max_tokens' is too large: 2000. This model's maximum context length is 2048 tokens "
+            "and your request has 130 input tokens (2000 > 2048 - 130).",
+            130,
+        ),
+        (
+            "You passed 2049 input tokens and requested 2000 output tokens. However, the model's "
+            "context length is only 2048 tokens.",
+            2049,
+        ),
+        ("The input (5001 tokens) is longer than the model's context length (4096 tokens).", 5001),
+        ("max_model_len is 2048", None),
+    ],
+)
+def test_what_servers_say_of_length_is_understood(said: str, counted: int | None) -> None:
+    assert is_about_length(said)
+    assert prompt_tokens(said) == counted
+
+
+@pytest.mark.parametrize("said", ["Unexpected fields in the request: {'x'}", "invalid api key"])
+def test_other_refusals_are_not_taken_for_length(said: str) -> None:
+    assert not is_about_length(said)
