@@ -58,7 +58,6 @@ class MftApp(App[int]):
     # A default screen loads no style sheet itself; absolute, so that a subclass finds it too.
     CSS_PATH = Path(__file__).with_name("screens") / "home.tcss"
     CSS = """
-    Screen { background: $background; }
     ToastRack { margin-bottom: 1; }
     Input, Input:focus { border: none; height: 1; padding: 0 1; background: $boost; }
     OptionList, OptionList:focus, SelectionList, SelectionList:focus {

@@ -11,8 +11,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Static
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
 
+from mft_tui.screens.measured import compare_measured
 from mft_tui.screens.series import Line, read_curves
 from mft_tui.widgets.command_line import CommandLine
 from mft_tui.widgets.guard import guarded
@@ -22,7 +24,7 @@ from mft_tui.widgets.quantities import number
 from mft_tui.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
-    from db.comparison import Comparison, Flips
+    from db.comparison import Comparison, Flip, Flips
     from db.records import RunRecord
     from mft_tui.app import MftApp
 
@@ -57,8 +59,11 @@ class CompareScreen(Screen[None]):
     CompareScreen #views { height: 1; padding: 0 1; }
     CompareScreen VerticalScroll { height: 1fr; padding: 1 1; }
     CompareScreen MetricChart { display: none; }
+    CompareScreen #flips { display: none; height: 1fr; margin: 1 1 0 1; }
+    CompareScreen #flips > .option-list--option-disabled { color: $foreground; }
     CompareScreen.-curves MetricChart { display: block; }
-    CompareScreen.-curves VerticalScroll { display: none; }
+    CompareScreen.-flips #flips { display: block; }
+    CompareScreen.-curves VerticalScroll, CompareScreen.-flips VerticalScroll { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss", "Back", id="compare.back"),
@@ -75,6 +80,9 @@ class CompareScreen(Screen[None]):
         super().__init__()
         self._ids = list(run_ids)
         self.found: Comparison | None = None
+        self._by: tuple[RunRecord | None, ...] = ()
+        self._flips: list[tuple[int, Flip] | None] = []
+        """What each line of the flips is about: the other run's place, and the question."""
         self._view = "settings"
         self._turn = 0
 
@@ -84,6 +92,7 @@ class CompareScreen(Screen[None]):
         with VerticalScroll():
             yield Static(id="table")
         yield MetricChart("loss", self._mft.clock)
+        yield OptionList(id="flips")
         yield CommandLine()
         yield KeyLine()
 
@@ -100,12 +109,14 @@ class CompareScreen(Screen[None]):
         from db.errors import StoreError
 
         try:
-            found = await self._mft.tracker.ask(lambda store: store.compare(self._ids))
+            measured = await self._mft.tracker.ask(lambda store: compare_measured(store, self._ids))
         except StoreError as error:
             self.notify(str(error), severity="error")
             self.dismiss()
             return
-        self.found = found
+        found = self.found = measured.comparison
+        self._by = measured.by
+        self._fill_flips(found)
         self.query_one(TitleBar).title = f"compare  {', '.join(map(_label, found.runs))}"
         if found.scores:
             self._view = "scores"
@@ -123,14 +134,46 @@ class CompareScreen(Screen[None]):
             names.append(f" {place} {view} ", "reverse" if view == self._view else "dim")
             names.append(" ")
         self.query_one("#views", Static).update(names)
-        self.set_class(self._view == "curves", "-curves")
+        self.query_one(TitleBar).status = ""
+        for part in ("curves", "flips"):
+            self.set_class(self._view == part, f"-{part}")
         if self._view == "curves":
             self.call_after_refresh(self.query_one(MetricChart).focus)
             self._show_curves()
+        elif self._view == "flips":
+            self.query_one(TitleBar).status = "enter shows the answer that failed"
+            self.call_after_refresh(self.query_one("#flips").focus)
+        else:
+            self.query_one(VerticalScroll).focus()
+            words = settings_table(found)
+            if self._view == "scores":
+                words = scores_table(found, self._by)
+            self.query_one("#table", Static).update(words)
+
+    # Flips
+
+    def _fill_flips(self, found: "Comparison") -> None:
+        lines = self.query_one("#flips", OptionList)
+        lines.clear_options()
+        self._flips = []
+        for line, about in flip_lines(found):
+            lines.add_option(Option(line, disabled=about is None))
+            self._flips.append(about)
+        lines.highlighted = next((n for n, about in enumerate(self._flips) if about), None)
+
+    @on(OptionList.OptionSelected, "#flips")
+    def _open_flip(self, event: OptionList.OptionSelected) -> None:
+        """Show the answer that failed, of the run that gave it."""
+        from mft_tui.screens.failures import FailuresScreen
+
+        event.stop()
+        about = self._flips[event.option_index]
+        if about is None:
             return
-        self.query_one(VerticalScroll).focus()
-        words = {"settings": settings_table, "scores": scores_table, "flips": flips_table}
-        self.query_one("#table", Static).update(words[self._view](found))
+        place, flip = about
+        run = self._by[place if flip.first_passed else 0]
+        if run is not None:
+            self.app.push_screen(FailuresScreen(run, flip.task, flip.index))
 
     # Curves
 
@@ -168,6 +211,10 @@ def _label(run: "RunRecord") -> str:
     return run.name or run.id
 
 
+def _ids(found: "Comparison") -> list[str]:
+    return [run.id for run in found.runs]
+
+
 def _table(first: str, found: "Comparison") -> Table:
     table = Table.grid(padding=(0, 3))
     table.add_column(style="dim", no_wrap=True)
@@ -189,11 +236,17 @@ def settings_table(found: "Comparison") -> Table | Text:
     return table
 
 
-def scores_table(found: "Comparison") -> Table | Text:
-    """pass@1 by task, their mean, and the newest value of every metric."""
+def scores_table(found: "Comparison", by: "Sequence[RunRecord | None]" = ()) -> Table | Text:
+    """pass@1 by task, their mean, and the newest value of every metric.
+
+    ``by`` are the runs that measured it, where those are others.
+    """
     if not found.scores and not found.metrics:
         return Text("nothing has been measured yet", "dim")
     table = _table("pass@1" if found.scores else "newest value", found)
+    elsewhere = [one for one in by if one is not None and one.id not in _ids(found)]
+    if found.scores and elsewhere:
+        table.add_row("measured by", *(Text(one.id if one else "—", "dim") for one in by))
     for score in found.scores:
         table.add_row(score.task, *_compared(score.values))
     if len(found.scores) > 1:
@@ -222,24 +275,29 @@ def _compared(values: Sequence[float | None]) -> list[Text]:
     ]
 
 
-def flips_table(found: "Comparison") -> Text:
-    """The questions whose verdict changed from the first run to each other one, and if it tells."""
+def flip_lines(found: "Comparison") -> "list[tuple[Text, tuple[int, Flip] | None]]":
+    """The questions whose verdict changed from the first run to each other one, and if it tells.
+
+    A line each, with the other run's place and the question; None for what only introduces.
+    """
     first, *others = found.runs
-    text = Text()
-    for other, flips in zip(others, found.flips, strict=True):
-        text.append(f"{_label(first)} → {_label(other)}\n", "bold")
+    lines: list[tuple[Text, tuple[int, Flip] | None]] = []
+    for place, (other, flips) in enumerate(zip(others, found.flips, strict=True), start=1):
+        lines.append((Text(f"{_label(first)} → {_label(other)}", "bold"), None))
         if not flips.compared:
-            text.append("they have no verdict on the same question\n\n", "dim")
+            lines.append((Text("they have no verdict on the same question", "dim"), None))
             continue
-        text.append(
+        head = Text(
             f"of {flips.compared:,} questions {flips.only_second:,} won, {flips.only_first:,} lost"
         )
-        text.append(f"   {chance_words(flips)}\n" if flips.questions else "\n", "dim")
+        lines.append(
+            (head.append(f"   {chance_words(flips)}" if flips.questions else "", "dim"), None)
+        )
         for question in flips.questions[:_FLIPS_SHOWN]:
-            text.append("  − " if question.first_passed else "  + ", "bold")
-            text.append(f"{question.task} {question.index:>3}  ")
-            text.append(f"{question.first} → {question.second}\n", "dim")
+            line = Text("  − " if question.first_passed else "  + ", "bold")
+            line.append(f"{question.task} {question.index:>3}  ", "not bold")
+            line.append(f"{question.first} → {question.second}", "not bold dim")
+            lines.append((line, (place, question)))
         if (left := len(flips.questions) - _FLIPS_SHOWN) > 0:
-            text.append(f"  and {left:,} more\n", "dim")
-        text.append("\n")
-    return text
+            lines.append((Text(f"  and {left:,} more", "dim"), None))
+    return lines

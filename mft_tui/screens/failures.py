@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -54,9 +54,10 @@ class FailuresScreen(Screen[None]):
         ),
     ]  # fmt: skip
 
-    def __init__(self, run: RunRecord, task: str) -> None:
+    def __init__(self, run: RunRecord, task: str, index: int | None = None) -> None:
+        """The failures of a task; the cursor on question ``index``, if that is one of them."""
         super().__init__()
-        self._run, self._task_name = run, task
+        self._run, self._task_name, self._index = run, task, index
         self._failures: list[VerdictRecord] = []
         self._part = "error"
         self._case: Case | None = None
@@ -91,7 +92,8 @@ class FailuresScreen(Screen[None]):
             choices.add_option(Option(f"{verdict.index:>4}  {verdict.status}"))
         choices.focus()
         if self._failures:
-            choices.highlighted = 0
+            places = [verdict.index for verdict in self._failures]
+            choices.highlighted = places.index(self._index) if self._index in places else 0
         else:
             self.query_one("#text", Static).update(Text("nothing has failed here", "dim"))
         self._show_part()
@@ -124,15 +126,20 @@ class FailuresScreen(Screen[None]):
         if self._case is None:
             return
         text = self._case.parts.get(self._part, "")
-        shown = _coloured(text) if self._part == "diff" else Text(text or "not here any more")
+        shown = Text(text or "not here any more")
+        if self._part == "diff":
+            shown = _coloured(text, self.app.theme_variables)
         self.query_one("#text", Static).update(shown)
         self.query_one(VerticalScroll).scroll_home(animate=False)
 
 
-def _coloured(diff: str) -> Text:
+def _coloured(diff: str, colours: Mapping[str, str]) -> Text:
+    """A diff in the theme's colours; without any, its signs still tell."""
+    tones = {"+": colours.get("success", ""), "-": colours.get("error", ""), "@": "dim"}
     text = Text()
     for line in diff.splitlines():
-        tone = {"+": "bold", "-": "dim strike", "@": "dim"}.get(line[:1], "")
+        header = line.startswith(("--- ", "+++ "))
+        tone = "bold" if header else tones.get(line[:1], "").removeprefix("ansi_")
         text.append(line + "\n", tone)
     return text
 

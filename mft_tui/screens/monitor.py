@@ -81,6 +81,7 @@ class MonitorScreen(Screen[None]):
         self._version: object = None
         self._looking = False
         self._view = ""
+        self._has_room = False
         self._needs: int | None = None
         self._validation: Validation | None = None
         self._validated: object = None
@@ -114,7 +115,8 @@ class MonitorScreen(Screen[None]):
 
     def on_resize(self) -> None:
         size = self.app.size
-        self.set_class(size.width >= _ROOMY_WIDTH and size.height >= _ROOMY_HEIGHT, "-roomy")
+        self._has_room = size.width >= _ROOMY_WIDTH
+        self.set_class(self._has_room and size.height >= _ROOMY_HEIGHT, "-roomy")
 
     @on(LogPane.Counted)
     def _fit_log(self, event: LogPane.Counted) -> None:
@@ -239,8 +241,10 @@ class MonitorScreen(Screen[None]):
         words = []
         if run.total:
             share = (run.done or 0) / run.total
-            unit = run.unit or run.stage
-            words.append(f"{run.done or 0:,}/{run.total:,} {unit}  {bar(share, 10)} {share:.0%}")
+            done = f"{run.done or 0:,}/{run.total:,}"
+            if self._has_room:
+                done += f" {run.unit or run.stage}  {bar(share, 10)}"
+            words.append(f"{done} {share:.0%}")
         told = self._latest.get("seconds_left")
         left = told.value if told and run.status == "running" else remaining(row, now)
         if left is not None:
@@ -310,7 +314,7 @@ class MonitorScreen(Screen[None]):
             # What this machine does now says nothing of a run that is over, or elsewhere.
             words = await self._app.lanes["files"].call(recorded_machine, run)
             self._recorded = run.id
-            head.update(Text(f"machine, as recorded on {run.host}" if run.host else "machine"))
+            head.update(Text(f"machine, {run.host} when launched" if run.host else "machine"))
             table.show((), empty=words)
 
     def on_unmount(self) -> None:

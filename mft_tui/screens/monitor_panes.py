@@ -4,7 +4,7 @@ A pane is given the run and a way to ask; it reads and draws. The screen decides
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -188,8 +188,10 @@ class TasksPane(Vertical):
             ]
         self.query_one(TaskRows).show(rows)
         seen = tuple(self._files.recent)
-        self.query_one(Recent).lines = (
-            verdict_lines(seen) if self._kind == "evaluate" else completion_lines(seen)
+        self.query_one(Recent).blocks = (
+            verdict_lines(seen, self.app.theme_variables)
+            if self._kind == "evaluate"
+            else completion_blocks(seen)
         )
 
     @on(TaskRows.Chosen)
@@ -202,40 +204,59 @@ class TasksPane(Vertical):
             self.app.push_screen(FailuresScreen(screen.run, event.task))
 
 
-class Recent(Widget):
-    """The last lines of something that goes on, as many as there is room for."""
+Block = tuple[Text, ...]
 
-    lines: reactive[tuple[Text, ...]] = reactive(())
+
+class Recent(Widget):
+    """The last of something that goes on, as much as there is room for, each under its head."""
+
+    blocks: reactive[tuple[Block, ...]] = reactive(())
 
     def __init__(self, title: str) -> None:
         super().__init__(id="recent")
         self.border_title = title
 
     def render(self) -> RenderResult:
-        room = max(1, self.content_size.height)
-        return Text("\n", no_wrap=True, overflow="ellipsis").join(self.lines[-room:])
+        lines = last_of(self.blocks, max(1, self.content_size.height))
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
 
-def verdict_lines(seen: Sequence[Sighting]) -> tuple[Text, ...]:
+def last_of(blocks: Sequence[Block], room: int) -> list[Text]:
+    """The last blocks, as many as fit; of the one that is cut its beginning, never its end."""
+    lines: list[Text] = []
+    for block in reversed(blocks):
+        left = room - len(lines)
+        if left <= 0:
+            break
+        lines = [*block[:left], *lines]
+    return lines
+
+
+def verdict_lines(seen: Sequence[Sighting], colours: Mapping[str, str]) -> tuple[Block, ...]:
     """A line a verdict: how it ended, of what, and the last line of what went wrong."""
     lines = []
     for one in seen:
-        line = Text(f"{one.status:<14}", "bold" if one.status != "passed" else "")
+        name = {"passed": "success", "wrong": "error", "sandbox_error": "error"}.get(
+            one.status, "warning"
+        )
+        tone = colours.get(name, "").removeprefix("ansi_")
+        line = Text()
+        line.append(f"{one.status:<14}", tone if one.status == "passed" else f"bold {tone}")
         line.append(f"{one.task} {one.index}  ", "dim")
         line.append("".join(one.text.strip().splitlines()[-1:]), "dim")
-        lines.append(line)
+        lines.append((line,))
     return tuple(lines)
 
 
-def completion_lines(seen: Sequence[Sighting]) -> tuple[Text, ...]:
+def completion_blocks(seen: Sequence[Sighting]) -> tuple[Block, ...]:
     """The beginning of each completion under its question and what ended it."""
-    lines: list[Text] = []
+    blocks = []
     for one in seen:
         head = Text(f"{one.task} {one.index}", "bold")
-        lines.append(head.append(f"  {one.status}", "not bold dim"))
+        head.append(f"  {one.status}", "not bold dim")
         text = one.text.removesuffix("<|im_end|>").strip("\n").expandtabs(4)
-        lines += [Text(f"  {line}") for line in text.splitlines()[:4]]
-    return tuple(lines)
+        blocks.append((head, *(Text(f"  {line}") for line in text.splitlines()[:4])))
+    return tuple(blocks)
 
 
 class PlainPane(VerticalScroll):

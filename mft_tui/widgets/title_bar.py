@@ -5,6 +5,8 @@ from textual.app import RenderResult
 from textual.reactive import reactive
 from textual.widget import Widget
 
+_LEAST_TITLE = 24
+
 
 class TitleBar(Widget):
     """One line."""
@@ -24,10 +26,12 @@ class TitleBar(Widget):
     def render(self) -> RenderResult:
         room = self.content_size.width
         title, status = Text(self.title, "bold"), self.status
-        if isinstance(status, str):
-            status = Text.from_markup(status)
+        status = Text.from_markup(status) if isinstance(status, str) else status.copy()
         if title.cell_len + status.cell_len + 2 > room:
-            title.truncate(max(8, room - status.cell_len - 2), overflow="ellipsis")
+            # Neither takes all of the other's room: what a screen is about must be told.
+            kept = min(title.cell_len, max(_LEAST_TITLE, room - status.cell_len - 2))
+            title.truncate(kept, overflow="ellipsis")
+            status.truncate(max(0, room - kept - 2), overflow="ellipsis")
         gap = max(1, room - title.cell_len - status.cell_len)
         line = Text.assemble(title, " " * gap, status)
         line.truncate(room)

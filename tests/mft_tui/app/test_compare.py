@@ -5,12 +5,15 @@ import io
 from rich.console import Console
 from textual.widgets import OptionList, Static
 
+from db import open_store
 from mft_tui.screens.compare import CompareScreen
-from mft_tui.screens.failures import FailuresScreen
+from mft_tui.screens.failures import FailuresScreen, _coloured
+from mft_tui.screens.measured import evaluation_of
 from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.task_rows import TaskRows
+from mft_tui.widgets.title_bar import TitleBar
 from runners.lifecycle.folders import StateFolder
-from tests.mft_tui.app.conftest import run_id
+from tests.mft_tui.app.conftest import add_run, add_scores, run_id
 from tests.mft_tui.app.driving import ROOMY, Make, open_monitor
 from tests.mft_tui.app.waiting import until
 
@@ -46,12 +49,77 @@ async def test_compare_tells_what_differs_and_what_flipped(
         await until(pilot, lambda: screen.found)
         await until(pilot, lambda: "mean" in _table_words(screen))
         await pilot.press("4")
-        await until(pilot, lambda: "chance alone could do this" in _table_words(screen))
-        assert "of 8 questions 0 won, 2 lost" in _table_words(screen)
-        assert "− mbpp   2  passed → wrong" in _table_words(screen)
+        await until(pilot, lambda: "chance alone could do this" in _flip_words(screen))
+        assert "of 8 questions 0 won, 2 lost" in _flip_words(screen)
+        assert "− mbpp   2  passed → wrong" in _flip_words(screen)
         await pilot.press("1")
         await until(pilot, lambda: "seed" in _table_words(screen))
         assert "learning_rate" not in _table_words(screen)
+
+
+async def test_a_flipped_question_is_opened_at_the_answer_that_failed(
+    filled: StateFolder, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = CompareScreen([run_id(4), run_id(5)])
+        app.push_screen(screen)
+        await until(pilot, lambda: screen.found)
+        await pilot.press("4")
+        await until(pilot, lambda: screen.query_one("#flips").has_focus)
+        await pilot.press("end", "enter")
+        await until(pilot, lambda: isinstance(app.screen, FailuresScreen))
+        failures = app.screen
+        await until(pilot, lambda: "AssertionError" in str(failures.query_one("#text").render()))
+        assert failures.query_one(TitleBar).title == "failures  mbpp"
+        choices = failures.query_one(OptionList)
+        assert choices.highlighted is not None
+        assert str(choices.get_option_at_index(choices.highlighted).prompt).split()[0] == "2"
+
+
+async def test_two_trainings_are_compared_by_the_evaluation_of_their_answers(
+    filled: StateFolder, make_app: Make
+) -> None:
+    add_run(filled, 7, kind="generate", name="more answers", parent_id=run_id(2))
+    add_run(filled, 8, kind="evaluate", name="its scores", parent_id=run_id(7))
+    add_scores(filled, 8, 4)
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = CompareScreen([run_id(1), run_id(2), run_id(6)])
+        app.push_screen(screen)
+        await until(pilot, lambda: screen.found)
+        await until(pilot, lambda: "mean" in _table_words(screen))
+        rows = {line.split()[0]: line.split()[1:] for line in _table_words(screen).splitlines()
+                if line.split()}  # fmt: skip
+        assert rows["mbpp"] == ["0.500", "1.000"]  # the newer evaluation of the first one's answers
+        assert rows["measured"] == ["by", run_id(5), run_id(8), "—"]
+        assert "of 8 questions 4 won, 0 lost" in _flip_words(screen)
+        assert "they have no verdict on the same question" in _flip_words(screen)
+
+
+async def test_an_export_is_as_good_as_the_generation_it_was_made_of(filled: StateFolder) -> None:
+    add_run(filled, 7, kind="export", parent_id=run_id(3))
+    add_run(filled, 8, kind="evaluate", parent_id=run_id(3), status="stopped")
+    add_scores(filled, 8, 4)
+    with open_store(filled.database) as store:
+        found = evaluation_of(store, store.get_run(run_id(7)))
+        assert found is not None
+        assert found.id == run_id(5)
+        assert evaluation_of(store, store.get_run(run_id(6))) is None
+
+
+def test_a_diff_is_told_by_its_signs_and_in_the_themes_colours() -> None:
+    diff = "--- canonical\n+++ candidate\n@@ -1 +1 @@\n-return a\n+return b\n same"
+    shown = _coloured(diff, {"success": "#00ff00", "error": "ansi_red"})
+    assert shown.plain.rstrip() == diff
+    assert [str(span.style) for span in shown.spans] == ["bold", "bold", "dim", "red", "#00ff00"]
+
+
+def _flip_words(screen: CompareScreen) -> str:
+    flips = screen.query_one("#flips", OptionList)
+    return "\n".join(
+        str(flips.get_option_at_index(place).prompt) for place in range(flips.option_count)
+    )
 
 
 def _table_words(screen: CompareScreen) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.text import Text
 from textual.widgets import Static
 
 from db import Store, open_store
@@ -14,6 +15,7 @@ from mft_tui.app import MftApp
 from mft_tui.screens import monitor, monitor_panes
 from mft_tui.screens.home import HomeScreen
 from mft_tui.screens.monitor import MonitorScreen
+from mft_tui.screens.monitor_panes import completion_blocks, last_of
 from mft_tui.screens.series import Line, read_curves
 from mft_tui.widgets.curves import Curve
 from mft_tui.widgets.facts import Facts
@@ -21,6 +23,8 @@ from mft_tui.widgets.gpu_table import GpuTable
 from mft_tui.widgets.log_pane import LogPane
 from mft_tui.widgets.log_view import LogView
 from mft_tui.widgets.metric_chart import MetricChart
+from mft_tui.widgets.task_files import Sighting
+from mft_tui.widgets.title_bar import TitleBar
 from runners.config import ExportConfig
 from runners.hardware.probe import detect
 from runners.hardware.sampler import GpuSampler
@@ -240,3 +244,44 @@ async def test_several_runs_stand_behind_tabs(filled: StateFolder, make_app: Mak
         await until(pilot, lambda: screen.query("TaskRows"))
         await pilot.press("left_square_bracket")
         await until(pilot, lambda: screen.run is not None and screen.run.id == run_id(1))
+
+
+def test_completions_stand_under_their_questions_however_little_room_there_is() -> None:
+    seen = [
+        Sighting("mbpp", number, "".join(f"line {n}\n" for n in range(9)), "stop")
+        for number in (1, 2)
+    ]
+    blocks = completion_blocks(seen)
+    for room in range(1, 12):
+        lines = [line.plain for line in last_of(blocks, room)]
+        assert len(lines) <= room
+        assert lines[0].startswith("mbpp")
+        assert "mbpp 2  stop" in lines
+
+
+async def test_a_short_log_leaves_its_room_to_the_rest(filled: StateFolder, make_app: Make) -> None:
+    filled.run(run_id(2)).console.write_text("one line\n")
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_monitor(app, pilot, 2)
+        pane = screen.query_one(LogPane)
+        await until(pilot, lambda: pane.size.height == 1)
+        with filled.run(run_id(2)).console.open("a") as file:
+            file.write("more\n" * 100)
+        await until(pilot, lambda: pane.size.height > 8)
+        await pilot.press("2")
+        await until(pilot, lambda: pane.size.height > 35)
+
+
+@pytest.mark.parametrize("room", [78, 50, 30])
+async def test_a_title_is_told_beside_a_long_status(make_app: Make, room: int) -> None:
+    app = make_app()
+    async with app.run_test(size=(room + 2, 24)) as pilot:
+        bar = TitleBar("generate  coder-7b-coba-2")
+        bar.status = Text("1,148/2,468 question  47% · 6 min left · attempt 2 · ● running")
+        await app.screen.mount(bar)
+        await pilot.pause()
+        line = str(bar.render())
+        assert len(line) <= room
+        assert "generate  coder-7b-cob" in line
+        assert "1,1" in line

@@ -93,7 +93,7 @@ def _train_closing_stopping_and_resuming(terminal: Terminal, state: StateFolder)
     terminal.press("F5")
     terminal.shows("enter to launch")
     terminal.press("Enter")
-    terminal.shows("/60 step")
+    terminal.shows("/60 ")
     assert _runs(state)["train"].run.status == "running"
 
     terminal.press("C-q")
@@ -102,7 +102,7 @@ def _train_closing_stopping_and_resuming(terminal: Terminal, state: StateFolder)
     assert "LEFT 0" in terminal.shows("LEFT", 10)
     assert _runs(state)["train"].run.status == "running"
     terminal.open_again()
-    terminal.shows("/60 step")  # the monitor, where one was
+    terminal.shows("/60 ")  # the monitor, where one was
 
     terminal.press("s")
     terminal.shows("■ stopped")
