@@ -73,6 +73,7 @@ def evaluate(
         "output_dir": output.absolute() if output else None,
     }
     given = {key: value for key, value in flags.items() if value is not None}
+    _refuse_unless_asked_twice(given)
     resolved = resolve("evaluate", flags=given)
     for notice in resolved.notices:
         console.print(f"note: {notice}", markup=False)
@@ -90,6 +91,25 @@ def evaluate(
     elif outcome.summary:
         show(outcome.summary)
     raise typer.Exit(outcome.exit_code)
+
+
+def _refuse_unless_asked_twice(flags: dict[str, object]) -> None:
+    """Raise ``RefusedError`` for ``sandbox=none`` without the second consent, wherever it is set.
+
+    The config itself objects as well, but as to any value that does not fit.
+    """
+    from runners.config.evaluate import EvaluateConfig
+    from runners.config.resolve import resolve
+    from runners.evaluate.sandbox.direct import unconfirmed
+
+    def resolved(**certain: object) -> EvaluateConfig:
+        config = resolve("evaluate", flags={**flags, **certain}).config
+        assert isinstance(config, EvaluateConfig)
+        return config
+
+    unsafe = resolved(i_understand=True).sandbox == "none"
+    if unsafe and not resolved(sandbox="bwrap").i_understand:
+        raise unconfirmed()
 
 
 def show(summary: dict[str, Any]) -> None:

@@ -56,8 +56,13 @@ class Judge:
         return Source(get_language(language).assemble(row, item.text, family), row, family)
 
     def _fast_answers(self, sources: Sequence[Source], language: str) -> list[Judgement | None]:
-        way = self._way(language)
-        return [None] * len(sources) if way is None else way.judge(sources)
+        try:
+            way = self._way(language)
+            return [None] * len(sources) if way is None else way.judge(sources)
+        except SandboxError:
+            # A fault of the sandbox ends no run: the plain way tries again, and says if it lasts.
+            self._cool()
+            return [None] * len(sources)
 
     def _way(self, language: str) -> FastWay | None:
         if not self._fast:

@@ -1,7 +1,7 @@
 """Judges many generations on all cores, and makes sure of every time-out.
 
-Workers are threads, because the work is in other processes. A time-out is only believed when the
-program is run once more alone, with every other worker idle.
+Workers are threads, because the work is in other processes. A time-out, or a fault of the sandbox,
+is only believed when the program is run once more alone, with every other worker idle.
 """
 
 import os
@@ -15,10 +15,13 @@ import psutil
 from runners.evaluate.items import Item, TaskItems
 from runners.evaluate.judge import Judge
 from runners.evaluate.languages.base import Judgement
+from runners.evaluate.sandbox.base import SandboxError
 from runners.evaluate.sandbox.halt import Halt, Halted
 
 _POLL_SECONDS = 0.2
 _TYPICAL_BYTES = 1 << 30
+_FAULTS_THAT_STOP = 20
+_DOUBTFUL = {"timeout", "sandbox_error"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def judge_all(
     """Yield each generation's judgement as it comes, in no particular order.
 
     Ends early, with what was in progress thrown away, when ``stopping()`` turns true. An error in
-    a worker is raised here.
+    a worker is raised here, and ``SandboxError`` when the sandbox does nothing but fail.
     """
     todo: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[Judged | BaseException | None] = queue.SimpleQueue()
@@ -92,9 +95,16 @@ def judge_all(
     for thread in threads:
         thread.start()
     doubtful: list[Judged] = []
+    faults = 0
     try:
         for judged in _results(done, workers, halt, stopping):
-            if judged.judgement.status == "timeout":
+            faults = faults + 1 if judged.judgement.status == "sandbox_error" else 0
+            if faults >= _FAULTS_THAT_STOP:
+                raise SandboxError(
+                    f"the sandbox failed {faults} times in a row: {judged.judgement.detail}",
+                    fix="Run mft-tui doctor; what was judged so far is kept.",
+                )
+            if judged.judgement.status in _DOUBTFUL:
                 doubtful.append(judged)
             else:
                 yield judged
@@ -162,7 +172,7 @@ def _once_more(
     halt: Halt,
     stopping: Callable[[], bool],
 ) -> Iterator[Judged]:
-    """Run the time-outs again, one at a time, nothing of ours beside them."""
+    """Run the doubtful ones again, one at a time, nothing of ours beside them."""
     if not doubtful:
         return
     done: queue.SimpleQueue[Judged | BaseException | None] = queue.SimpleQueue()

@@ -11,19 +11,23 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
 from runners.evaluate.languages.base import Bench, Language
+from runners.evaluate.sandbox.halt import Halt, Halted
 from runners.evaluate.toolfolders import tool_home
 
+_LOOK_SECONDS = 0.1
 _SOURCES = Path(__file__).parent / "languages"
 
 
-def prepared(language: Language, bench: Bench) -> Path:
+def prepared(language: Language, bench: Bench, halt: Halt | None = None) -> Path:
     """The folder of parts for ``bench.toolchain``, built first if it is not there yet.
 
-    Raises ``SandboxError`` with the toolchain's own words when the build fails.
+    Raises ``SandboxError`` with the toolchain's own words when the build fails, and ``Halted`` when
+    the switch is thrown while another process builds.
     """
     home = tool_home() / "built"
     folder = home / f"{language.name}-{_key(language, bench)}"
@@ -31,7 +35,7 @@ def prepared(language: Language, bench: Bench) -> Path:
         return folder
     home.mkdir(parents=True, exist_ok=True)
     with (home / f".{language.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _take(lock.fileno(), halt)
         if folder.is_dir():
             return folder
         draft = Path(tempfile.mkdtemp(prefix=f".{language.name}-", dir=home))
@@ -43,6 +47,17 @@ def prepared(language: Language, bench: Bench) -> Path:
             shutil.rmtree(draft, ignore_errors=True)
             raise
     return folder
+
+
+def _take(lock: int, halt: Halt | None) -> None:
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if halt is not None and halt.is_set:
+                raise Halted from None
+            time.sleep(_LOOK_SECONDS)
 
 
 def _key(language: Language, bench: Bench) -> str:

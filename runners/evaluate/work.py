@@ -4,9 +4,11 @@ Verdicts are appended as they come, so a run that was stopped or killed goes on 
 task whose toolchain is missing is skipped and named; the others are scored.
 """
 
+import contextlib
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from runners.evaluate.sandbox.base import MIB, Limits, Sandbox, SandboxError
 from runners.evaluate.sandbox.cgroup import sweep_left_behind
 from runners.evaluate.sandbox.choose import make_sandbox
 from runners.evaluate.sandbox.docker import build_line
-from runners.evaluate.sandbox.halt import Halt
+from runners.evaluate.sandbox.halt import Halt, Halted
 from runners.evaluate.scores import score, write_metrics
 from runners.evaluate.toolcache import prepared
 from runners.evaluate.toolchains import discover
@@ -33,7 +35,7 @@ from runners.evaluate.verdicts import Verdict, VerdictFile, read_verdicts, rewri
 from runners.lifecycle.job import Job
 
 _PROGRESS_SECONDS = 0.5
-_FAULTS_THAT_STOP = 20
+_LOOK_SECONDS = 0.2
 
 
 @dataclass
@@ -45,12 +47,23 @@ class _Tally:
     verdicts: dict[tuple[int, int], Verdict]
     seconds: float
     ceiling: float | None
+    faults: int = 0
+    """Generations that the sandbox could not judge."""
 
     @property
     def name(self) -> str:
         return self.task.task.name
 
     @property
+    def complete(self) -> bool:
+        """Every generation has a verdict; asked after each one, so it must cost nothing."""
+        return len(self.verdicts) == len(self.task.items)
+
+    @property
+    def scored(self) -> bool:
+        """Complete, and every verdict is about the program."""
+        return self.complete and not self.faults
+
     def left(self) -> tuple[Item, ...]:
         return tuple(item for item in self.task.items if item.key not in self.verdicts)
 
@@ -77,14 +90,60 @@ def evaluate(job: Job[EvaluateConfig]) -> Mapping[str, object]:
         for name in tasks_present(config.generations, config.tasks)
     ]
     _check_samples(config, tasks)
-    halt = Halt()
-    sweep_left_behind()
     folder = job.output_folder(config.output_dir) / f"metrics_{model}"
     folder.mkdir(exist_ok=True)
+    sweep_left_behind()
+    with _halting(job) as halt:
+        try:
+            tallies = _score(job, tasks, folder, benchmarks, halt)
+        except Halted:
+            # Before the first program was run; only a job that is stopping throws the switch.
+            tallies = []
+    if faulty := {tally.name: tally.faults for tally in tallies if tally.complete and tally.faults}:
+        told = ", ".join(f"{count} of {name}" for name, count in faulty.items())
+        raise JobFailedError(
+            f"the sandbox failed, and generations could not be judged: {told}",
+            where=str(folder),
+            fix="Run mft-tui doctor; then resume the run: every other verdict is kept.",
+        )
+    return _summary(model, tallies, time.monotonic() - begin)
+
+
+@contextlib.contextmanager
+def _halting(job: Job[EvaluateConfig]) -> Iterator[Halt]:
+    """A switch that is thrown as soon as somebody asks the job to stop, whatever it is doing."""
+    halt, over = Halt(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK_SECONDS):
+            if job.stopping:
+                halt.set()
+                return
+
+    watcher = threading.Thread(target=watch, name="halting")
+    watcher.start()
+    try:
+        yield halt
+    finally:
+        over.set()
+        watcher.join()
+        halt.close()
+
+
+def _score(
+    job: Job[EvaluateConfig],
+    tasks: list[TaskItems],
+    folder: Path,
+    benchmarks: Path,
+    halt: Halt,
+) -> list[_Tally]:
+    """Judge the tasks whose languages are there."""
+    config = job.config
+    model = model_name(config.generations)
     new_sandbox = make_sandbox(config, halt)
     toolchains = _toolchains(job, tasks, new_sandbox)
-    tasks = [task for task in tasks if task.task.language in toolchains]
-    parts, batches = _parts(new_sandbox(), toolchains, _limits(config), fast=config.way == "fast")
+    parts = _parts(job, tasks, new_sandbox(), toolchains, halt)
+    tasks = [task for task in tasks if task.task.language in parts]
     tallies = [_open(folder, task, benchmarks, model, resumed=job.attempt > 1) for task in tasks]
 
     def new_judge() -> Judge:
@@ -98,12 +157,11 @@ def evaluate(job: Job[EvaluateConfig]) -> Mapping[str, object]:
         )
 
     try:
-        _judge(job, tallies, new_judge, batches, halt, toolchains)
+        _judge(job, tallies, new_judge, halt, toolchains)
     finally:
         for tally in tallies:
             tally.file.close()
-        halt.close()
-    return _summary(model, tallies, time.monotonic() - begin)
+    return tallies
 
 
 def _check_samples(config: EvaluateConfig, tasks: list[TaskItems]) -> None:
@@ -138,13 +196,13 @@ def _toolchains(
     else:
         tools = discover(languages)
     for tool in tools:
-        skipped = [task.task.name for task in tasks if task.task.language == tool.language]
         if isinstance(tool, Toolchain):
             found[tool.language] = tool
         else:
             job.events.notice(
                 "warning",
-                f"{', '.join(skipped)} skipped: {tool.what}. Install it with: {tool.install}",
+                f"{_names(tasks, tool.language)} skipped: {tool.what}. "
+                f"Install it with: {tool.install}",
             )
     if not found:
         raise MissingInputError(
@@ -155,20 +213,33 @@ def _toolchains(
 
 
 def _parts(
-    sandbox: Sandbox, toolchains: dict[str, Toolchain], limits: Limits, *, fast: bool
-) -> tuple[dict[str, Path], dict[str, int]]:
-    """The prepared folder and the best batch size of each language."""
+    job: Job[EvaluateConfig],
+    tasks: list[TaskItems],
+    sandbox: Sandbox,
+    toolchains: dict[str, Toolchain],
+    halt: Halt,
+) -> dict[str, Path]:
+    """The prepared folder of each language; without one, its tasks are skipped and named."""
     parts: dict[str, Path] = {}
-    batches: dict[str, int] = {}
+    failed: list[SandboxError] = []
     try:
         for name, toolchain in toolchains.items():
-            language = get_language(name)
-            bench = Bench(sandbox, toolchain, limits, Path())
-            parts[name] = prepared(language, bench)
-            batches[name] = language.batch if fast else 1
+            bench = Bench(sandbox, toolchain, _limits(job.config), Path())
+            try:
+                parts[name] = prepared(get_language(name), bench, halt)
+            except SandboxError as error:
+                failed.append(error)
+                skipped = _names(tasks, name)
+                job.events.notice("warning", f"{skipped} skipped: {error.what}. {error.fix or ''}")
     finally:
         sandbox.close()
-    return parts, batches
+    if failed and not parts:
+        raise failed[0]
+    return parts
+
+
+def _names(tasks: list[TaskItems], language: str) -> str:
+    return ", ".join(task.task.name for task in tasks if task.task.language == language)
 
 
 def _open(folder: Path, task: TaskItems, benchmarks: Path, model: str, *, resumed: bool) -> _Tally:
@@ -194,7 +265,6 @@ def _judge(
     job: Job[EvaluateConfig],
     tallies: list[_Tally],
     new_judge: Callable[[], Judge],
-    batches: dict[str, int],
     halt: Halt,
     toolchains: dict[str, Toolchain],
 ) -> None:
@@ -202,24 +272,24 @@ def _judge(
     total = sum(len(tally.task.items) for tally in tallies)
     done = sum(len(tally.verdicts) for tally in tallies)
     for tally in tallies:
-        if not tally.left:
+        if tally.complete:
             _finish(job, tally, toolchains)
     workers = worker_count(job.config.jobs)
-    work = units([TaskItems(t.task.task, t.left) for t in tallies if t.left], batches, workers)
-    told, faults = 0.0, 0
+    left = [TaskItems(tally.task.task, tally.left()) for tally in tallies if not tally.complete]
+    fast = job.config.way == "fast"
+    batches = {name: get_language(name).batch if fast else 1 for name in toolchains}
+    told = 0.0
     for judged in judge_all(
-        work, new_judge, workers=workers, halt=halt, stopping=lambda: job.stopping
+        units(left, batches, workers),
+        new_judge,
+        workers=workers,
+        halt=halt,
+        stopping=lambda: job.stopping,
     ):
         tally = by_name[judged.task.task.name]
         _record(tally, judged)
         done += 1
-        faults = faults + 1 if judged.judgement.status == "sandbox_error" else 0
-        if faults >= _FAULTS_THAT_STOP:
-            raise SandboxError(
-                f"the sandbox failed {faults} times in a row: {judged.judgement.detail}",
-                fix="Run mft-tui doctor; what was judged so far is kept.",
-            )
-        if not tally.left:
+        if tally.complete:
             _finish(job, tally, toolchains)
         if time.monotonic() - told >= _PROGRESS_SECONDS or done == total:
             told = time.monotonic()
@@ -232,6 +302,7 @@ def _record(tally: _Tally, judged: Judged) -> None:
     tally.file.append(verdict)
     tally.verdicts[item.key] = verdict
     tally.seconds += judgement.seconds
+    tally.faults += judgement.status == "sandbox_error"
 
 
 def _verdict(item: Item, judgement: Judgement) -> Verdict:
@@ -249,10 +320,20 @@ def _verdict(item: Item, judgement: Judgement) -> Verdict:
 
 
 def _finish(job: Job[EvaluateConfig], tally: _Tally, toolchains: dict[str, Toolchain]) -> None:
-    """Write a task's metrics and verdicts in order, and tell its score."""
+    """Write a task's metrics and verdicts in order, and tell its score.
+
+    A fault of the sandbox is no failure of a program: a task with one has no score.
+    """
     config = job.config
     verdicts = tally.ordered()
     rewrite_verdicts(tally.file.path, verdicts)
+    if tally.faults:
+        fault = next(verdict for verdict in verdicts if verdict.status == "sandbox_error")
+        job.events.notice(
+            "error",
+            f"{tally.name} is not scored: the sandbox failed {tally.faults} times ({fault.detail})",
+        )
+        return
     scores = [score(tally.counts(), k) for k in sorted({1, *config.pass_k})]
     path = tally.file.path
     metrics = path.with_name(path.name.replace("verdicts_", "metrics_", 1)).with_suffix(".json")
@@ -286,7 +367,7 @@ def _summary(model: str, tallies: list[_Tally], seconds: float) -> dict[str, obj
     tasks: dict[str, dict[str, object]] = {}
     values = []
     for tally in tallies:
-        if tally.left:
+        if not tally.scored:
             continue
         counts = tally.counts()
         first = score(counts, 1)

@@ -14,6 +14,9 @@ from typing import Any, Protocol
 from runners.evaluate.sandbox.base import Limits, Mount, Outcome, Program, Sandbox
 from runners.evaluate.verdicts import Status, quoted
 
+PARTS_BYTES = 1 << 30
+"""The most that parts built once for a toolchain may take."""
+
 
 @dataclass(frozen=True)
 class Toolchain:
@@ -98,6 +101,17 @@ class Bench:
             disk_bytes=self.limits.disk_bytes,
             output_bytes=self.limits.output_bytes,
             open_files=self.limits.open_files,
+        )
+
+    def building(self, cpu_seconds: float) -> Limits:
+        """Limits for parts of our own, which are large and come out by standard output."""
+        return Limits(
+            cpu_seconds=cpu_seconds,
+            wall_seconds=10.0 + 4.0 * cpu_seconds,
+            memory_bytes=max(self.limits.memory_bytes, 4 << 30),
+            processes=max(self.limits.processes, 512),
+            disk_bytes=1 << 30,
+            output_bytes=PARTS_BYTES,
         )
 
     def run(self, program: Program, limits: Limits) -> Outcome:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.evaluate.languages.base import (
+    PARTS_BYTES,
     Bench,
     FastWay,
     Judgement,
@@ -82,9 +83,9 @@ class Java:
                 argv=["/bin/sh", "-c", _BUILD, "sh", bench.toolchain.programs["compiler"]],
                 files={"JavaServer.java": _SERVER.read_bytes()},
                 collect="parts.tar",
-                keep_stdout=_CLASSES_BYTES,
+                keep_stdout=PARTS_BYTES,
             ),
-            bench.timed(120.0),
+            bench.building(120.0),
         )
         unpack_into(folder, outcome, "the compile server for Java")
 

@@ -22,7 +22,8 @@ from runners.evaluate.toolfolders import installed
 from runners.evaluate.verdicts import Status, quoted
 
 _RUN_SECONDS = 10.0
-_INSTALL = "apt-get install -y nodejs npm && make toolchains"
+_INSTALL_PACKAGE = "python -m runners.evaluate.install"
+_INSTALL = f"apt-get install -y nodejs npm && {_INSTALL_PACKAGE}"
 _MODULES = "/opt/npm/node_modules"
 PACKAGE = "js-md5@0.8.3"
 """The npm package that one row requires, as it is pinned."""
@@ -47,7 +48,7 @@ class JavaScript:
         modules = installed("npm/node_modules") or Path("/usr/share/nodejs")
         package = modules / "js-md5"
         if not package.is_dir():
-            return Missing("js", "the npm package js-md5 is not installed", "make toolchains")
+            return Missing("js", "the npm package js-md5 is not installed", _INSTALL_PACKAGE)
         version = f"node {first_line(node, '--version')}"
         return Toolchain(
             "js",

@@ -8,6 +8,7 @@ filter. It cannot see the person's home, other processes, or any folder that out
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -62,12 +63,13 @@ class BwrapSandbox:
     def __init__(
         self,
         *,
-        executable: str = "bwrap",
+        executable: str | None = None,
         cage: Callable[[], Cage | None] = make_cage,
         halt: Halt | None = None,
     ) -> None:
         self._halt = halt
-        self._executable = executable
+        # Found here: the shell that starts it has no PATH of the person's.
+        self._executable = executable or shutil.which("bwrap") or "bwrap"
         self._new_cage = cage
         self._cage = cage()
         # A watchdog cannot see memory that no process has mapped.

@@ -34,6 +34,15 @@ _COLLECT = 'out=$1; shift; "$@" 1>&2 </dev/null || exit $?; exec cat -- "$out"'
 _PASSED_ON = ("PATH", "LANG", "LC_ALL")
 
 
+def unconfirmed() -> RefusedError:
+    """What is told to whoever asked for no sandbox only once."""
+    return RefusedError(
+        "without a sandbox, untrusted programs run as you, with your files and network",
+        where="sandbox=none",
+        fix="Say so twice: --sandbox none --i-understand; or install bubblewrap.",
+    )
+
+
 class DirectSandbox:
     """No sandbox at all. Paths that a program knows from inside one are turned into real ones."""
 
@@ -41,11 +50,7 @@ class DirectSandbox:
 
     def __init__(self, *, consented: bool, halt: Halt | None = None) -> None:
         if not consented:
-            raise RefusedError(
-                "without a sandbox, untrusted programs run as you, with your files and network",
-                where="sandbox=none",
-                fix="Say so twice: --sandbox none --i-understand; or install bubblewrap.",
-            )
+            raise unconfirmed()
         self._halt = halt
 
     def run(self, program: Program, limits: Limits) -> Outcome:
