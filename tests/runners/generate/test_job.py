@@ -16,6 +16,8 @@ import pytest
 from runners.benchmarks.demo import demo_benchmarks, ideal_answers
 from runners.benchmarks.prompts import REFERENCE
 from runners.benchmarks.tasks import TASKS
+from runners.config import GenerateConfig
+from runners.lifecycle.command import job_command
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -160,14 +162,12 @@ def test_two_ranks_answer_each_question_once(
     alone = prepared(tmp_path / "alone", **config)
     assert finished(alone).returncode == 0
     run = prepared(tmp_path / "two", **config, num_processes=2, use_cpu=True)
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
-    launcher += ["--num_processes", "2", "--num_machines", "1", "--dynamo_backend", "no"]
-    launcher += ["--mixed_precision", "no", "--main_process_port", "0"]
+    launch = job_command(GenerateConfig(**json.loads((run / "config.json").read_text())), run)
     result = subprocess.run(
-        [*launcher, "-m", "runners.generate", str(run)],
+        launch.argv,
         capture_output=True,
         text=True,
-        env=environment(),
+        env={**environment(), **launch.env},
         cwd=PROJECT,
         timeout=500,
     )
