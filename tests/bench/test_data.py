@@ -3,6 +3,7 @@
 Each is a ratio to something measured in the same run on the same machine, best of several rounds.
 """
 
+import gzip
 import os
 import shutil
 import subprocess
@@ -109,7 +110,11 @@ def test_validation_runs_at_seven_tenths_of_a_bare_decode_or_better(stdlib_data,
             f"{bare / one:.2f}; two workers {two:.2f} s, ratio {bare / two:.2f}"
         )
         assert bare / one >= 0.7
-        if name == "2 GB":  # starting processes takes longer than the small set
+        if name == "27 MB":
+            # Two processes take longer to start than one takes for all of it, which is why
+            # `mft-tui validate` keeps data of this size to one.
+            print(f"validate {name}: too little for two workers; one is what it gets")
+        else:
             assert two < one
 
 
@@ -178,14 +183,19 @@ def test_tokenizing_is_four_times_as_fast_as_encode_batch(
         cache = build_cache(
             config, qwen3, on_progress=lambda s, *_, f=first: s == "tokenize" and f.append(clock())
         )
-        whole = len(cache.ids) / (time.perf_counter() - begin)
+        ended = time.perf_counter()
+        whole = len(cache.ids) / (ended - begin)
+        # From the first part on: what all data but the first part of each worker took.
+        steady = len(cache.ids) / (ended - first[0]) * (1 - 1 / len(first))
         ratios[name] = whole / bare
         print(
             f"\ntokenizing {name}: encode_batch {bare / 1e6:.2f} M tokens/s; whole build, start of "
             f"workers included, {whole / 1e6:.2f} M tokens/s, ratio {ratios[name]:.1f} "
-            f"(first part after {first[0] - begin:.1f} s)"
+            f"(first part after {first[0] - begin:.1f} s; from then on {steady / 1e6:.2f} M "
+            f"tokens/s, ratio {steady / bare:.1f})"
         )
-    # The small set is mostly the start of processes; the rate is that of the larger one.
+    # The start of processes and the comparison of the two encoders are done once however much data
+    # there is, and take much of the small set's time; so the larger set's build is held to the bar.
     assert ratios["270 MB"] >= 4
 
 
@@ -193,14 +203,27 @@ def clock() -> float:
     return time.perf_counter()
 
 
-def test_tokenizing_memory_is_flat(stdlib_data, ten_copies, shared, tmp_path):
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gz"])
+def test_tokenizing_memory_is_flat(compressed, stdlib_data, ten_copies, shared, tmp_path):
     peaks = []
-    for name, folder in (("27 MB", stdlib_data), ("270 MB", ten_copies)):
+    for name, plain in (("27 MB", stdlib_data), ("270 MB", ten_copies)):
+        folder = one_compressed_file(plain, tmp_path / f"{name} gz") if compressed else plain
         argv = [sys.executable, "-c", BUILD, str(shared / "tokenizers" / "qwen3")]
         peak, seconds = peak_memory_of([*argv, str(tmp_path / name), str(folder)])
         peaks.append(peak)
-        print(f"\ncache build {name}: peak {peak / 1e6:.0f} MB, {seconds:.1f} s")
+        kind = "one gz file" if compressed else "plain"
+        print(f"\ncache build {name}, {kind}: peak {peak / 1e6:.0f} MB, {seconds:.1f} s")
     assert peaks[1] < peaks[0] * 1.25
+
+
+def one_compressed_file(folder: Path, target: Path) -> Path:
+    """All files of the tasks in ``folder`` as a task of one file, which one worker must read."""
+    target.mkdir()
+    with gzip.open(target / "train.jsonl.gz", "wb", compresslevel=1) as packed:
+        for path in files_under(folder):
+            with path.open("rb") as part:
+                shutil.copyfileobj(part, packed, 1 << 20)
+    return target
 
 
 def test_packing_fills_rows_and_is_fast(stdlib_data, shared, tmp_path):
