@@ -5,6 +5,7 @@ checks. Pure: no widget, no file.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType, UnionType
@@ -15,7 +16,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from runners.config import KINDS
-from runners.config.resolve import settings_from_text
+from runners.config.resolve import (
+    ENVIRONMENT_PREFIX,
+    NOT_SETTINGS,
+    Origin,
+    read_config_file,
+    settings_from_text,
+    user_defaults_path,
+)
 
 MISSING = "must be given"
 """What ``problems`` says of a required key that has no value yet."""
@@ -111,6 +119,11 @@ def shown(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def displayed(value: object) -> str:
+    """A value as it stands in a list: nothing is a dash, whichever way it is nothing."""
+    return shown(value) if value or value in (False, 0) else "–"
+
+
 def typed(setting: Setting, text: str) -> object:
     """The value that a person means by a text; ``check`` says whether it fits."""
     stripped = text.strip()
@@ -128,6 +141,33 @@ def typed(setting: Setting, text: str) -> object:
         return to_jsonable_python(TypeAdapter(setting.type).validate_python(value))
     except ValidationError:
         return value
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """A value that a draft leaves open and somebody else has decided; ``origin`` says who."""
+
+    value: object
+    origin: str
+
+
+def inherited(kind: str, environ: Mapping[str, str] = os.environ) -> dict[str, Inherited]:
+    """What the person's defaults and the environment say of a kind of job, by key.
+
+    Raises ``UsageError`` when the file of defaults cannot be read.
+    """
+    model = KINDS[kind]
+    found: dict[str, Inherited] = {}
+    defaults = user_defaults_path()
+    if defaults.is_file():
+        for key, value in read_config_file(defaults).get(kind, {}).items():
+            found[model.aliases.get(key, key)] = Inherited(value, str(Origin.USER_DEFAULT))
+    for setting in settings_of(kind):
+        variable = ENVIRONMENT_PREFIX + setting.key.upper()
+        if variable in environ and variable not in NOT_SETTINGS:
+            value = typed(setting, environ[variable])
+            found[setting.key] = Inherited(value, str(Origin.ENVIRONMENT))
+    return {key: found[key] for key in found if key in model.model_fields}
 
 
 def problems(kind: str, values: Mapping[str, object]) -> dict[str, str]:

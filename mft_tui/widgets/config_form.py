@@ -4,10 +4,11 @@ Eighty input widgets would be slow to mount and endless to scroll; here a settin
 editing line at the bottom serves them all.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
@@ -20,10 +21,19 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input, Static
 
-from mft_tui.widgets.config_fields import MISSING, Setting, problems, settings_of, shown, typed
+from mft_tui.widgets.config_fields import (
+    MISSING,
+    Inherited,
+    Setting,
+    displayed,
+    problems,
+    settings_of,
+    shown,
+    typed,
+)
 
-Origin = Callable[[str], str]
-"""From a key that is not set here to where its value comes from and that value's text."""
+_ROOMY = 110
+"""From this many columns on, a setting's line has its explanation on it."""
 
 
 class SettingList(ScrollView, can_focus=True):
@@ -36,6 +46,8 @@ class SettingList(ScrollView, can_focus=True):
     SettingList > .settings--default { color: $text-muted; }
     SettingList > .settings--changed { color: $foreground; text-style: bold; }
     SettingList > .settings--wrong { color: $error; }
+    SettingList > .settings--missing { color: $warning; }
+    SettingList > .settings--explained { color: $text-muted; text-style: dim; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "settings--cursor",
@@ -43,6 +55,8 @@ class SettingList(ScrollView, can_focus=True):
         "settings--default",
         "settings--changed",
         "settings--wrong",
+        "settings--missing",
+        "settings--explained",
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False, id="form.up"),
@@ -76,7 +90,7 @@ class SettingList(ScrollView, can_focus=True):
         self._lines: list[Setting | str] = []
         self.values: dict[str, object] = {}
         self.wrong: dict[str, str] = {}
-        self.origin: Origin = lambda key: "default"
+        self.inherited: Mapping[str, Inherited] = {}
 
     def show(self, lines: list[Setting | str]) -> None:
         """Show these lines: a text is a heading."""
@@ -144,23 +158,40 @@ class SettingList(ScrollView, can_focus=True):
         if isinstance(line, str):
             style = base + self.get_component_rich_style("settings--group")
             return Strip([Segment(f" {line}", style)]).adjust_cell_length(width, base)
-        wrong = line.key in self.wrong and (line.key in self.values or line.required)
-        changed = line.key in self.values and self.values[line.key] != line.default
-        tone = "wrong" if wrong else "changed" if changed else "default"
+        value, origin = self.value_of(line)
+        missing = self.wrong.get(line.key) == MISSING
+        changed = origin == "set here" and value != line.default
+        if missing:
+            tone, mark = "missing", "○"
+        elif line.key in self.wrong and origin:
+            tone, mark = "wrong", "!"
+        else:
+            tone, mark = ("changed", "•") if changed else ("default", " ")
         if index == self.cursor:
             base = base + self.get_component_rich_style("settings--cursor")
-        style = self.get_component_rich_style(f"settings--{tone}")
-        style = base + style.from_color(style.color) + type(style)(bold=style.bold)
-        value = self.values.get(line.key, line.default)
-        text = shown(value) if line.key in self.values or not line.required else MISSING
-        origin = "set here" if line.key in self.values else self.origin(line.key)
-        mark = "!" if wrong else "•" if changed else " "
-        room = max(10, width - 32 - 14)
+        room, roomy = max(10, width - 32 - 14), width >= _ROOMY
+        if roomy:
+            room = 30
+        text = MISSING if missing else displayed(value)
         if len(text) > room:
             text = text[: room - 1] + "…"
-        where = origin if origin != "default" else ""
-        cells = f" {mark} {line.key:<28} {text:<{room}} {where:<12}"
-        return Strip([Segment(cells, style)]).adjust_cell_length(width, base)
+        style = self._toned(base, tone)
+        cells = [Segment(f" {mark} {line.key:<28} {text:<{room}} {origin:<12}", style)]
+        if roomy:
+            cells.append(Segment(f" {line.explanation}", self._toned(base, "explained")))
+        return Strip(cells).adjust_cell_length(width, base)
+
+    def value_of(self, setting: Setting) -> tuple[object, str]:
+        """What holds of a setting, and who decided it: "" for the default."""
+        if setting.key in self.values:
+            return self.values[setting.key], "set here"
+        if (given := self.inherited.get(setting.key)) is not None:
+            return given.value, given.origin
+        return setting.default, ""
+
+    def _toned(self, base: Style, tone: str) -> Style:
+        style = self.get_component_rich_style(f"settings--{tone}")
+        return base + Style(color=style.color, bold=style.bold, dim=style.dim)
 
 
 class ConfigForm(Vertical):
@@ -186,14 +217,16 @@ class ConfigForm(Vertical):
         values: Mapping[str, object],
         *,
         groups: tuple[str, ...] = (),
-        origin: Origin | None = None,
+        inherited: Mapping[str, Inherited] | None = None,
         id: str | None = None,  # noqa: A002
     ) -> None:
         super().__init__(id=id)
         self.kind = kind
         self.values: dict[str, object] = dict(values)
-        self._settings = [s for s in settings_of(kind) if not groups or s.group in groups]
-        self._origin = origin
+        wanted = [s for s in settings_of(kind) if not groups or s.group in groups]
+        in_order = list(dict.fromkeys(s.group for s in wanted))
+        self._settings = sorted(wanted, key=lambda s: in_order.index(s.group))
+        self._inherited = dict(inherited or {})
         self._search = ""
         self._only_changed = False
         self._asked = ""
@@ -205,9 +238,7 @@ class ConfigForm(Vertical):
         yield Input(id="edit", select_on_focus=True)
 
     def on_mount(self) -> None:
-        lines = self.query_one(SettingList)
-        if self._origin is not None:
-            lines.origin = self._origin
+        self.query_one(SettingList).inherited = self._inherited
         self._renew()
 
     @property
@@ -240,13 +271,17 @@ class ConfigForm(Vertical):
 
     def _check(self) -> None:
         lines = self.lines
-        lines.values, lines.wrong = self.values, problems(self.kind, self.values)
+        lines.values, lines.wrong = self.values, self.wrong
         lines.refresh()
 
     @property
     def wrong(self) -> dict[str, str]:
         """What is wrong, by key."""
-        return problems(self.kind, self.values)
+        return self._problems(self.values)
+
+    def _problems(self, values: Mapping[str, object]) -> dict[str, str]:
+        given = {key: one.value for key, one in self._inherited.items()}
+        return problems(self.kind, {**given, **values})
 
     @on(SettingList.Moved)
     def _explain(self, event: SettingList.Moved | None = None) -> None:
@@ -256,14 +291,14 @@ class ConfigForm(Vertical):
             about.update(Text("no setting matches", "dim"))
             return
         text = Text(setting.explanation)
-        said = [] if setting.required else [f"default {shown(setting.default)}"]
+        said = [] if setting.required else [f"default {displayed(setting.default)}"]
         if setting.choices:
             said.append("one of " + ", ".join(shown(choice) for choice in setting.choices))
         if setting.limits:
             said.append(setting.limits)
         text.append("\n" + " · ".join(said), "dim")
         wrong = self.lines.wrong.get(setting.key) or self.lines.wrong.get("")
-        if wrong and (setting.key in self.values or "" in self.lines.wrong):
+        if wrong and (self.lines.value_of(setting)[1] or "" in self.lines.wrong):
             text.append(f"\n{wrong}", "bold")
         about.update(text)
 
@@ -285,14 +320,14 @@ class ConfigForm(Vertical):
             self._cycle(setting, event.step or 1)
         elif event.what == "edit":
             line = self._open("edit")
-            line.value = shown(self.values.get(setting.key, setting.default))
+            line.value = shown(self.lines.value_of(setting)[0])
             if line.value == "none":
                 line.value = ""
             line.placeholder = setting.key
             line.cursor_position = len(line.value)
 
     def _cycle(self, setting: Setting, step: int) -> None:
-        now = self.values.get(setting.key, setting.default)
+        now, _ = self.lines.value_of(setting)
         place = setting.choices.index(now) if now in setting.choices else -1
         self.values[setting.key] = setting.choices[(place + step) % len(setting.choices)]
         self._changed(setting.key)
@@ -332,24 +367,33 @@ class ConfigForm(Vertical):
         self.query_one("#about", Static).update(text)
 
     def _try(self, setting: Setting, text: str) -> str:
-        values = {**self.values, setting.key: typed(setting, text)}
-        found = problems(self.kind, values)
+        found = self._problems({**self.values, setting.key: typed(setting, text)})
         return found.get(setting.key) or found.get("") or ""
 
     @on(Input.Submitted, "#edit")
     def _typed(self, event: Input.Submitted) -> None:
         event.stop()
+        self._take(event.value)
+
+    def _take(self, text: str) -> bool:
+        """Set the setting under the cursor to a text; say so, and keep the line, if it is wrong."""
         setting = self.lines.setting
         if setting is None:
-            return
-        if found := problems(
-            self.kind, {**self.values, setting.key: typed(setting, event.value)}
-        ).get(setting.key):
+            return False
+        value = typed(setting, text)
+        if found := self._problems({**self.values, setting.key: value}).get(setting.key):
             self.notify(f"{setting.key}: {found}", severity="warning")
-            return
-        self.values[setting.key] = typed(setting, event.value)
+            return False
+        self.values[setting.key] = value
         self._close("edit")
         self._changed(setting.key)
+        return True
+
+    def finish(self) -> None:
+        """Take what stands in the editing line, as the form is left; what is wrong is dropped."""
+        line = self.query_one("#edit", Input)
+        if line.has_class("-asked") and not self._take(line.value):
+            self._close("edit")
 
     def _changed(self, key: str) -> None:
         self._check()

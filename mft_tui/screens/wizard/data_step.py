@@ -89,7 +89,13 @@ class DataStep(StepPane):
     @on(Input.Submitted)
     def _add(self, event: Input.Submitted) -> None:
         event.stop()
-        text = event.value.strip()
+        self._take(event.input)
+
+    def leave(self) -> None:
+        self._take(self.query_one(PathInput))
+
+    def _take(self, line: Input) -> None:
+        text = line.value.strip()
         if not text:
             return
         path = str(Path(text).expanduser().absolute())
@@ -97,7 +103,7 @@ class DataStep(StepPane):
         if path not in folders:
             folders.append(path)
         self._set(folders)
-        event.input.value = ""
+        line.value = ""
 
     def action_remove(self) -> None:
         tasks = self.query_one("#tasks", OptionList)

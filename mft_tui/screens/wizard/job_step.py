@@ -36,10 +36,15 @@ class JobStep(StepPane):
         yield Static(_WHAT[self.step], classes="head first")
         yield Static(id="run", classes="said")
         groups = _TRAIN_GROUPS if self.step == "train" else ()
-        yield ConfigForm(self.kind, self.draft.of(self.kind), groups=groups)
+        yield ConfigForm(
+            self.kind, self.draft.of(self.kind), groups=groups, inherited=self.inherited()
+        )
 
     def command(self, config: str) -> list[str]:
         return ["mft-tui", self.kind, config]
+
+    def leave(self) -> None:
+        self.query_one(ConfigForm).finish()
 
     def focus_first(self) -> None:
         self.query_one(SettingList).focus()
@@ -135,14 +140,20 @@ _OPTION = {"output_dir": "output"}
 
 
 def command_of(kind: str, values: dict[str, Any]) -> list[str]:
-    """The command line with the same settings: the positional one first, options after it."""
-    from mft_tui.widgets.config_fields import differing
+    """The command line with the same settings: the positional one first, options after it.
+
+    What must be given and is not yet is named in capitals, as in a manual.
+    """
+    from mft_tui.widgets.config_fields import differing, settings_of
 
     argv = ["mft-tui", kind]
     positional = _POSITIONAL.get(kind)
     if positional:
         argv.append(str(values.get(positional, "GENERATIONS_DIR")))
-    for key, value in differing(kind, values).items():
+    missing = {s.key: s.key.upper() for s in settings_of(kind) if s.required}
+    if kind == "generate" and values.get("engine") != "completions":
+        missing = {"model": "MODEL", **missing}
+    for key, value in {**missing, **differing(kind, values)}.items():
         if key == positional or value is None:
             continue
         option = "--" + _OPTION.get(key, key).replace("_", "-")

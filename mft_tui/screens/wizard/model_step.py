@@ -62,6 +62,12 @@ def describe_model(path: Path) -> ModelWords:
     return ModelWords(tuple(facts), tuple(notes))
 
 
+def _meant(text: str) -> str:
+    """A folder as a whole path, so that it is found from everywhere; a hub name as it is."""
+    path = Path(text).expanduser()
+    return str(path.absolute()) if text and path.exists() else text
+
+
 def _billions(count: int) -> str:
     if count >= 1e9:
         return f"{count / 1e9:.2f} billion"
@@ -96,11 +102,17 @@ class ModelStep(StepPane):
     @on(Input.Submitted)
     def _take(self, event: Input.Submitted) -> None:
         event.stop()
-        text = event.value.strip()
+        self._take_text(event.value.strip())
+
+    def leave(self) -> None:
+        text = self.query_one(PathInput).value.strip()
+        if _meant(text) != str(self.draft.of("train").get("pretrained_model_path", "")):
+            self._take_text(text)
+
+    def _take_text(self, text: str) -> None:
         values = self.draft.of("train")
         if text:
-            path = Path(text).expanduser()
-            values["pretrained_model_path"] = str(path.absolute()) if path.exists() else text
+            values["pretrained_model_path"] = _meant(text)
         else:
             values.pop("pretrained_model_path", None)
         self.post_message(self.Changed())

@@ -133,6 +133,8 @@ class WizardScreen(Screen[None]):
     @guarded(group="turn", exclusive=True)
     async def _turn_to(self, step: str, *, enter: bool) -> None:
         """Bring a page to the front; it is made when it is first wanted."""
+        if self.page is not None and step != self.draft.step:
+            self.page.leave()
         self.draft.step = step
         self.query_one(Rail).step = step
         self._show_states()
@@ -164,6 +166,7 @@ class WizardScreen(Screen[None]):
         page = self.page
         if page is None:
             return
+        page.leave()
         kind = page.kind
         config = _short(self.drafts.config_file(self.draft, kind))
         argv = ["mft-tui", kind, config] if kind == "train" else page.command(config)
@@ -175,7 +178,11 @@ class WizardScreen(Screen[None]):
         self.notify("Launching: inputs are hashed first", timeout=3)
         before = {"generate": "train", "evaluate": "generate", "export": "generate"}.get(kind, "")
         run_id = await launch_config(
-            self.mft, ready, name=self.draft.name, parent=self.draft.runs.get(before)
+            self.mft,
+            ready,
+            name=self.draft.name,
+            parent=self.draft.runs.get(before),
+            origins=screen.review.origins,
         )
         if run_id is None:
             return
@@ -216,6 +223,8 @@ class WizardScreen(Screen[None]):
 
     def action_leave(self) -> None:
         """Back home; the draft is kept."""
+        if self.page is not None:
+            self.page.leave()
         self.dismiss()
 
 

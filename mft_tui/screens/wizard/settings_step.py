@@ -1,6 +1,7 @@
 """Settings: every key of the training config, and files to load and save."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,51 +11,54 @@ from textual.binding import Binding, BindingType
 
 from mft_tui.screens.wizard.draft import Draft
 from mft_tui.screens.wizard.step import StepPane
-from mft_tui.widgets.config_fields import MISSING, differing, problems
+from mft_tui.widgets.config_fields import MISSING, differing, inherited, problems, settings_of
 from mft_tui.widgets.config_form import ConfigForm, SettingList
 from mft_tui.widgets.guard import guarded
 from runners.errors import MftError
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "quick look: 100 steps, small rows": {
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings that belong together; of one ``group`` a draft has one preset at a time."""
+
+    name: str
+    group: str
+    keys: Mapping[str, object]
+
+
+PRESETS = (
+    Preset("quick look: 100 steps, small rows", "length", {
         "max_train_steps": 100, "seq_length": 1024, "evaluation_steps": 50, "log_interval": 5,
-    },
-    "LoRA, packed rows": {
+    }),
+    Preset("LoRA, packed rows", "method", {
         "peft_type": "lora", "padding_mode": "pack", "seq_length": 4096, "lora_rank": 64,
         "lora_alpha": 128, "gradient_checkpointing": "full",
-    },
-    "QLoRA on one small GPU": {
+    }),
+    Preset("QLoRA on one small GPU", "method", {
         "peft_type": "qlora", "quantization": "4bit", "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": 16, "gradient_checkpointing": "full",
-    },
-    "full fine-tuning, ZeRO 3": {
+    }),
+    Preset("full fine-tuning, ZeRO 3", "method", {
         "peft_type": "full", "zero_stage": 3, "learning_rate": 1e-5,
         "gradient_checkpointing": "full",
-    },
-    "tasks weighted by convergence (CoBa)": {
+    }),
+    Preset("tasks weighted by convergence (CoBa)", "weights", {
         "weighted_loss_mode": "coba", "evaluation_steps": 100,
-    },
-}  # fmt: skip
+    }),
+)  # fmt: skip
 
 
-def origin_of(kind: str) -> dict[str, str]:
-    """Where values come from that a draft leaves open, by key: environment or user default."""
-    import os
-
-    from runners.config import KINDS
-    from runners.config.resolve import ENVIRONMENT_PREFIX, read_config_file, user_defaults_path
-
-    found: dict[str, str] = {}
-    defaults = user_defaults_path()
-    if defaults.is_file():
-        try:
-            found = dict.fromkeys(read_config_file(defaults).get(kind, {}), "user default")
-        except MftError:
-            found = {}
-    for key in KINDS[kind].model_fields:
-        if ENVIRONMENT_PREFIX + key.upper() in os.environ:
-            found[key] = "environment"
-    return found
+def with_preset(values: Mapping[str, object], preset: Preset) -> dict[str, object]:
+    """The values with a preset taken, and without what another of its group had given."""
+    left = dict(values)
+    for other in PRESETS:
+        if other.group == preset.group:
+            left = {
+                key: value
+                for key, value in left.items()
+                if key not in other.keys or other.keys[key] != value
+            }
+    return {**left, **preset.keys}
 
 
 def form_state(wrong: Mapping[str, str], changed: int) -> str:
@@ -70,7 +74,11 @@ def form_state(wrong: Mapping[str, str], changed: int) -> str:
 def settings_state(draft: Draft) -> str:
     """The same of a draft's training settings, those that other pages ask for included."""
     values = draft.of("train")
-    return form_state(problems("train", values), len(differing("train", values)))
+    try:
+        given = {key: one.value for key, one in inherited("train").items()}
+    except MftError:  # said by the page that shows the settings
+        given = {}
+    return form_state(problems("train", {**given, **values}), len(differing("train", values)))
 
 
 class SettingsStep(StepPane):
@@ -84,12 +92,10 @@ class SettingsStep(StepPane):
     ]
 
     def compose(self) -> ComposeResult:
-        origins = origin_of(self.kind)
-        yield ConfigForm(
-            self.kind,
-            self.draft.of(self.kind),
-            origin=lambda key: origins.get(key, "default"),
-        )
+        yield ConfigForm(self.kind, self.draft.of(self.kind), inherited=self.inherited())
+
+    def leave(self) -> None:
+        self.query_one(ConfigForm).finish()
 
     def command(self, config: str) -> list[str]:
         return ["mft-tui", "config", "check", config]
@@ -121,18 +127,20 @@ class SettingsStep(StepPane):
             )
         )
         if text:
-            values = await self.mft.lanes["files"].call(_load, Path(text).expanduser(), self.kind)
-            if isinstance(values, str):
-                self.notify(values, severity="error", timeout=10)
+            path, known = Path(text).expanduser(), dict(self.draft.of(self.kind))
+            try:
+                values, notices = await self.mft.lanes["files"].call(_load, path, self.kind, known)
+            except MftError as error:
+                self.notify(str(error), title="Not loaded", severity="error", timeout=10)
                 return
             self.draft.values[self.kind] = {**self.draft.of(self.kind), **values}
             self.enter()
-            self.notify(f"{len(values)} settings loaded", timeout=3)
+            self.notify("\n".join([f"{len(values)} settings loaded", *notices]), timeout=8)
 
     @guarded(group="ask", exclusive=True)
     async def action_save(self) -> None:
         """Write the settings to a file that `mft-tui train` takes."""
-        from mft_tui.screens.ask import AskText
+        from mft_tui.screens.ask import AskText, Confirm
 
         text = await self.app.push_screen_wait(
             AskText(
@@ -141,6 +149,10 @@ class SettingsStep(StepPane):
         )
         if text:
             path = Path(text).expanduser().absolute()
+            there = await self.mft.lanes["files"].call(path.exists)
+            question = Confirm(f"Write over {path}?", "what it holds now is lost")
+            if there and not await self.app.push_screen_wait(question):
+                return
             try:
                 await self.mft.lanes["files"].call(_save, path, self.draft.of(self.kind))
             except OSError as error:
@@ -153,29 +165,38 @@ class SettingsStep(StepPane):
         """Take a set of settings that belong together."""
         from mft_tui.screens.choose import Choose
 
-        chosen = await self.app.push_screen_wait(Choose("Preset", list(PRESETS)))
+        names = [preset.name for preset in PRESETS]
+        chosen = await self.app.push_screen_wait(Choose("Preset", names))
         if chosen is not None:
-            self.draft.values[self.kind] = {**self.draft.of(self.kind), **PRESETS[chosen]}
+            preset = PRESETS[names.index(chosen)]
+            self.draft.values[self.kind] = with_preset(self.draft.of(self.kind), preset)
             self.enter()
 
 
-def _load(path: Path, kind: str) -> dict[str, object] | str:
-    from runners.config import KINDS
-    from runners.config.resolve import read_config_file
+def _load(
+    path: Path, kind: str, known: Mapping[str, object]
+) -> tuple[dict[str, object], tuple[str, ...]]:
+    """A file's settings by their present names, and what is to be said of the others.
 
-    try:
-        content = read_config_file(path)
-    except MftError as error:
-        return str(error)
-    model = KINDS[kind]
-    values: dict[str, object] = {}
-    for key, value in content.items():
-        name = model.aliases.get(key, key)
-        if name in model.model_fields:
-            values[name] = value
-        elif key not in model.obsolete:
-            return f"{path}: unknown {kind} setting {key!r}"
-    return values
+    Raises ``MftError`` for a key that is unknown, naming the nearest, and for a value that does not
+    fit. What the file leaves out and must be given comes from ``known``, or from the pages.
+    """
+    from runners.config import KINDS
+    from runners.config.resolve import read_config_file, resolve
+
+    model, content = KINDS[kind], read_config_file(path)
+    values = {
+        model.aliases.get(key, key): value
+        for key, value in content.items()
+        if key not in model.obsolete
+    }
+    open_still = {
+        setting.key: known.get(setting.key) or "to be given"
+        for setting in settings_of(kind)
+        if setting.required and setting.key not in values
+    }
+    notices = resolve(kind, file=path, flags=open_still, environ={}).notices
+    return values, notices
 
 
 def _save(path: Path, values: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ from textual.containers import Vertical
 from textual.message import Message
 
 from mft_tui.screens.wizard.draft import KIND_OF_STEP, Draft
+from mft_tui.widgets.config_fields import Inherited, inherited
+from runners.errors import MftError
 
 if TYPE_CHECKING:
     from mft_tui.app import MftApp
@@ -52,12 +54,23 @@ class StepPane(Vertical):
         """The kind of job this page decides about."""
         return KIND_OF_STEP[self.step]
 
+    def inherited(self) -> "dict[str, Inherited]":
+        """What the environment and the person's defaults decide where the draft does not."""
+        try:
+            return inherited(self.kind)
+        except MftError as error:
+            self.notify(str(error), title="Your defaults", severity="error", timeout=10)
+            return {}
+
     def command(self, config: str) -> list[str]:
         """The command that does what this page does; ``config`` is the draft's config file."""
         raise NotImplementedError
 
     def enter(self) -> None:
         """The page is in front now: renew what depends on other pages."""
+
+    def leave(self) -> None:
+        """The page is left: what was typed and not yet entered is taken now."""
 
     def focus_first(self) -> None:
         """Give the focus to where one begins."""

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from mft_tui.screens.preferences import Preferences, load_preferences, save_preferences
 from mft_tui.screens.wizard.draft import Draft, Drafts
 from mft_tui.screens.wizard.job_step import command_of
-from mft_tui.widgets.config_fields import differing, problems, settings_of, shown, typed
+from mft_tui.screens.wizard.settings_step import PRESETS, Preset, with_preset
+from mft_tui.widgets.config_fields import (
+    Inherited,
+    differing,
+    displayed,
+    inherited,
+    problems,
+    settings_of,
+    shown,
+    typed,
+)
 from mft_tui.widgets.curves import Curve, Window, log_ticks, nearest, smoothed, ticks, within
 from mft_tui.widgets.lanes import Lane
 from mft_tui.widgets.path_input import complete_path
@@ -153,6 +163,58 @@ def test_the_command_of_a_page_says_only_what_was_set() -> None:
     assert command_of("evaluate", values) == [
         "mft-tui", "evaluate", "out/generations_x", "--tasks", "mbpp", "--strict",
     ]  # fmt: skip
+
+
+def test_the_command_of_a_page_names_what_is_still_to_be_given() -> None:
+    assert command_of("generate", {}) == [
+        "mft-tui", "generate", "--model", "MODEL", "--model-name", "MODEL_NAME",
+    ]  # fmt: skip
+    told = command_of("generate", {"engine": "completions", "model_name": "m"})
+    assert "--model" not in told
+    assert "MODEL_NAME" not in told
+
+
+def _preset(word: str) -> Preset:
+    return next(preset for preset in PRESETS if word in preset.name)
+
+
+@pytest.mark.parametrize("first", [p.name for p in PRESETS if p.group == "method"])
+@pytest.mark.parametrize("then", [p.name for p in PRESETS if p.group == "method"])
+def test_a_preset_takes_the_place_of_another_of_its_group(first: str, then: str) -> None:
+    given = {"data_paths": ["d"], "pretrained_model_path": "m", "seed": 7}
+    values = with_preset(with_preset(given, _preset(first)), _preset(then))
+    assert values == with_preset(given, _preset(then))
+    assert problems("train", values) == {}
+
+
+def test_presets_of_several_groups_go_together_and_what_was_set_by_hand_stays() -> None:
+    values = with_preset({"gradient_accumulation_steps": 8}, _preset("QLoRA"))
+    values = with_preset({**values, "gradient_accumulation_steps": 4}, _preset("CoBa"))
+    values = with_preset(values, _preset("LoRA, packed"))
+    assert values["gradient_accumulation_steps"] == 4
+    assert values["weighted_loss_mode"] == "coba"
+    assert "quantization" not in values
+
+
+def test_what_the_environment_and_the_defaults_say_is_inherited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "mft-tui").mkdir()
+    (tmp_path / "mft-tui" / "defaults.toml").write_text(
+        "[train]\nevalation_steps = 33\nseed = 1\n[generate]\nseed = 2\n"
+    )
+    found = inherited("train", {"MFT_LEARNING_RATE": "0.01", "MFT_SEED": "5", "MFT_HOME": "/x"})
+    assert found == {
+        "evaluation_steps": Inherited(33, "user default"),
+        "seed": Inherited(5, "environment"),
+        "learning_rate": Inherited(0.01, "environment"),
+    }
+
+
+def test_nothing_is_a_dash_whichever_way_it_is_nothing() -> None:
+    assert [displayed(value) for value in (None, "", [], {})] == ["–"] * 4
+    assert [displayed(value) for value in (False, 0, "x")] == ["off", "0", "x"]
 
 
 def test_paths_are_completed_as_a_shell_does(tmp_path: Path) -> None:
