@@ -188,19 +188,19 @@ class Setup:
         Another run may have had the same output_dir: what it left is not taken for ours.
         """
         run = self.job.folder.run_id
-        found = self.checkpoints.all()
-        owners = [checkpoint.state().get("run", run) for checkpoint in found]
-        ours = [one for one, owner in zip(found, owners, strict=True) if owner == run]
+        others = self.checkpoints.all()
+        owners = [checkpoint.state().get("run", run) for checkpoint in others]
+        ours = [one for one, owner in zip(others, owners, strict=True) if owner == run]
         if ours:
             return ours[-1]
         asked = self.config.resume_from_checkpoint
         if asked is None:
-            if found:
+            if others:
                 raise UsageError(
                     f"the output folder holds the checkpoints of another run, {owners[-1]}",
                     where=str(self.checkpoints.root),
                     fix="Choose another output_dir, move that folder away, or go on from it with "
-                    f"resume_from_checkpoint={found[-1].folder}.",
+                    f"resume_from_checkpoint={others[-1].folder}.",
                 )
             return None
         checkpoint = Checkpoint(asked)
