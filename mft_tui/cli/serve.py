@@ -80,6 +80,8 @@ def make_server(host: str, port: int, *, token: str | None, public_url: str | No
         async def _make_app(self) -> "web.Application":
             app = await super()._make_app()
             app.middlewares.append(origin_guard(public_url))
+            if token is None:
+                app.middlewares.append(host_guard(public_url))
             if token is not None:
                 app.middlewares.append(token_guard(token))
             return app
@@ -88,6 +90,37 @@ def make_server(host: str, port: int, *, token: str | None, public_url: str | No
     server = GuardedServer(command, host=host, port=port, title="mft-tui", public_url=public_url)
     server.console = console  # it talks, and talk goes to stderr
     return server
+
+
+def host_guard(public_url: str | None) -> Any:
+    """A middleware that answers to this machine's own names only, and to the public one.
+
+    A page of another site can have its own name lead to 127.0.0.1 after it has been loaded; its
+    requests come with an ``Origin`` that is their ``Host`` then, and only that name tells them. A
+    server with a token needs no such guard: the cookie belongs to the name it was given under.
+    """
+    from aiohttp import web
+
+    public = urlsplit(public_url).hostname if public_url else None
+
+    @web.middleware
+    async def guard(request: "web.Request", handler: Any) -> "web.StreamResponse":
+        asked = _hostname(request.host)
+        if asked is None or not (is_loopback(asked) or asked == public):
+            raise web.HTTPForbidden(
+                text="Not by this name: open localhost, or name the address with --public-url."
+            )
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    return guard
+
+
+def _hostname(netloc: str) -> str | None:
+    try:
+        return urlsplit(f"//{netloc}").hostname
+    except ValueError:
+        return None
 
 
 def origin_guard(public_url: str | None) -> Any:

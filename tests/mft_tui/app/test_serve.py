@@ -96,6 +96,34 @@ async def test_a_page_of_another_site_is_refused(local: tuple[str, str]) -> None
 
 
 @pytest.mark.slow
+async def test_a_name_of_another_site_that_leads_here_is_refused(local: tuple[str, str]) -> None:
+    address, _ = local
+    port = address.rsplit(":", 1)[1]
+    rebound = {"Host": f"evil.example:{port}", "Origin": f"http://evil.example:{port}"}
+    async with aiohttp.ClientSession() as session:
+        async with session.get(address, headers=rebound) as answer:
+            assert answer.status == 403
+            assert "--public-url" in await answer.text()
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(f"{address}/ws", headers=rebound)
+        assert refused.value.status == 403
+        for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"):
+            async with session.get(address, headers={"Host": host}) as answer:
+                assert answer.status == 200
+
+
+@pytest.mark.slow
+async def test_a_proxys_public_name_is_answered_to(state: StateFolder) -> None:
+    for address, _ in _serve(state, "--public-url", "https://runs.example/"):
+        public = {"Host": "runs.example", "Origin": "https://runs.example"}
+        async with aiohttp.ClientSession() as session:
+            async with session.get(address, headers=public) as answer:
+                assert answer.status == 200
+            async with session.get(address, headers={"Host": "other.example"}) as answer:
+                assert answer.status == 403
+
+
+@pytest.mark.slow
 async def test_beyond_loopback_a_token_is_asked_for(open_to_all: tuple[str, str]) -> None:
     address, said = open_to_all
     token = said.split("token=")[1].strip()
