@@ -22,7 +22,7 @@ def stop_rule(task: str, eos: Sequence[str] = (EOS,)) -> StopRule:
 
 
 def cut_at_stop(task: str, completion: str, *, eos: Sequence[str] = (EOS,)) -> str:
-    """A completion whose engine did not stop it, cut where ours would have stopped.
+    """A completion that a server did not stop at once, cut where our engine would have stopped.
 
     Only where text after the stop changes the result; elsewhere the completion comes back whole.
     """

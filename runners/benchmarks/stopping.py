@@ -70,7 +70,8 @@ class StopChecker:
 def first_stop(rule: StopRule, text: str) -> int | None:
     """The length of the shortest prefix of ``text`` that the rule holds of; None if it never does.
 
-    A completion made elsewhere, without our stop rule, is cut here as if it had been stopped.
+    What a server sent past the stop is cut here, where text after the stop would change the result.
+    Completions made elsewhere are taken as they are: whoever made them has decided where they end.
     """
     checker = StopChecker(rule)
     for end, character in enumerate(text, start=1):

@@ -73,7 +73,10 @@ def test_in_a_log_a_task_is_told_when_it_is_complete(run: RunFolder) -> None:
             display.tick()
         display.event(progress("mbpp", 26, 21.0))
         display.event(progress("generate", 26, 21.0))
-    assert len(out.getvalue().splitlines()) <= 5
+    lines = out.getvalue().splitlines()
+    assert 2 <= len(lines) <= 5
+    assert any("mbpp" in line for line in lines)
+    assert any("26" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", ["a/b", "a b", "ü", "a:b", "", "..", "x" * 121])
