@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
 
-.PHONY: demo test test-full check bench toolchains install clean
+.PHONY: demo test test-full check bench toolchains terminals install clean
 
 install: $(STAMP)
 
@@ -25,13 +25,30 @@ $(STAMP): pyproject.toml constraints.txt
 toolchains: $(STAMP)
 	@$(BIN)/python -m runners.evaluate.install || true
 
+# What the tests drive the app in, a terminal and a browser: installed where this may, reported
+# where it may not, and then the tests that need it are skipped. No user of the program needs them.
+terminals:
+	@for tool in tmux chromium; do \
+		command -v $$tool > /dev/null && continue; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+			echo "+ apt-get install $$tool" >&2; \
+			apt-get update -q >&2; \
+			DEBIAN_FRONTEND=noninteractive \
+				apt-get install -y -q --no-install-recommends $$tool >&2 || true; \
+		fi; \
+		command -v $$tool > /dev/null || { \
+			echo "missing: $$tool, so the tests that drive the app in it are skipped" >&2; \
+			echo "  install it with: apt-get install $$tool" >&2; \
+		}; \
+	done
+
 demo: $(STAMP) toolchains
 	$(BIN)/mft-tui demo
 
-test: $(STAMP) toolchains check
+test: $(STAMP) toolchains terminals check
 	$(PYTEST) -n 2 --dist loadgroup
 
-test-full: $(STAMP) toolchains check
+test-full: $(STAMP) toolchains terminals check
 	$(PYTEST) -n 2 --dist loadgroup --full
 
 check: $(STAMP)
