@@ -69,6 +69,7 @@ def _repeats(hashes: npt.NDArray[np.int64], numbers: Indices) -> Repeats:
     ranked = hashes[order]
     begins = np.ones(len(ranked), bool)
     begins[1:] = ranked[1:] != ranked[:-1]
+    del ranked  # eight bytes a record, when most are held
     if begins.all():
         return Repeats(numbers[:0], numbers[:0])
     firsts = np.minimum.reduceat(order, np.flatnonzero(begins))
