@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,28 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from runners.config import TrainConfig
 from runners.data.batch import Batch, collate
 from runners.data.cache import build_cache
+from runners.data.ordering import Indices
 from runners.data.plan import StepPlan, plan_epoch
 from runners.data.token_cache import TokenCache
+from runners.lifecycle.events import EventWriter
 from runners.models import segments
+from runners.train import loop
 from runners.train.batching import Batcher
+from runners.train.checkpoint import CheckpointFolder
+from runners.train.engine import PlainEngine
 from runners.train.model import WeightedLoss
+from runners.train.order import DataOrder, Spread
+from runners.train.schedule import Schedule
+from runners.train.setup import checkpoint_activations, make_accelerator
+from runners.train.sinks import EventSink
 from runners.train.speed import step_flops
+from runners.train.tally import Interval
+from runners.train.validation import EarlyStopping
 
 pytestmark = [pytest.mark.bench, pytest.mark.slow]
 
 LENGTH = 1024
-STEPS = 3
+STEPS = 6
 SAMPLES = 2000
 
 
@@ -65,44 +76,83 @@ def config_for(stdlib: list[Path], cache: Path, **more: Any) -> TrainConfig:
         "cache_dir": cache,
         "per_device_train_batch_size": 2,
         "num_workers": 1,
+        "max_train_steps": STEPS + 1,
+        "evaluation_steps": 0,
+        "checkpointing_steps": None,
+        "epoch_checkpointing": False,
+        "log_interval": 1,
         **more,
     }
     return TrainConfig(data_paths=stdlib, pretrained_model_path="unused", **values)
 
 
+def chosen_samples(cache: TokenCache) -> Indices:
+    return np.arange(0, len(cache), max(1, len(cache) // SAMPLES))
+
+
 def plans(cache: TokenCache, config: TrainConfig) -> Iterator[StepPlan]:
     epoch = plan_epoch(
-        cache, np.arange(0, len(cache), max(1, len(cache) // SAMPLES)), mode=config.padding_mode,
+        cache, chosen_samples(cache), mode=config.padding_mode,
         seq_length=config.seq_length, micro_batch=config.per_device_train_batch_size,
         accumulation=1, ranks=1, seed=0, epoch=0,
     )  # fmt: skip
     return (epoch[step] for step in range(len(epoch)))
 
 
+class Clock:
+    """A sink that notes when each step ended, and how many tokens had been trained by then."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.trained: list[float] = []
+
+    def progress(self, done: int, total: int) -> None:
+        self.times.append(time.perf_counter())
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        self.trained.append(sum(v for k, v in values.items() if k.startswith("trained_tokens/")))
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def rate(self) -> float:
+        """Trained tokens a second. The first step only warms up."""
+        return sum(self.trained[1:]) / (self.times[-1] - self.times[0])
+
+
 def trained_tokens_a_second(
-    cache: TokenCache, config: TrainConfig, model_config: Qwen2Config, *, way: str
+    cache: TokenCache, config: TrainConfig, model_config: Qwen2Config, folder: Path
 ) -> float:
-    """Of our own step: collate, forward, backward, AdamW. The first step only warms up."""
+    """Of the training loop itself, with its engine, tally, log and event file."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(
-        model_config, attn_implementation=segments.NAME if way == "flat" else way
-    )
+    model = AutoModelForCausalLM.from_config(model_config, attn_implementation=segments.NAME)
     module = WeightedLoss(model, len(cache.tasks))
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
-    device = torch.device("cpu")
-    batcher = Batcher(cache, config, pad_id=0, flat=way == "flat", device=device)
-    trained, began = 0, 0.0
-    for number, plan in zip(range(STEPS + 1), plans(cache, config), strict=False):
-        if number == 1:
-            trained, began = 0, time.perf_counter()
-        weights = batcher.weights(plan, None)
-        for inputs in batcher.micro_batches(plan, 0, weights):
-            module(inputs)[0].backward()
-            trained += len(inputs.targets)
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return trained / (time.perf_counter() - began)
+    engine = PlainEngine(
+        make_accelerator(config, {"ACCELERATE_USE_CPU": "true"}),
+        module,
+        torch.optim.AdamW(module.parameters(), lr=1e-4),
+        clip=1.0,
+    )
+    order = DataOrder(cache, chosen_samples(cache), config, Spread(1, 2, 1))
+    clock = Clock()
+    with EventWriter(folder / "events.jsonl") as events:
+        training = loop.Training(
+            config=config,
+            engine=engine,
+            module=module,
+            batcher=Batcher(cache, config, pad_id=0, flat=True, device=engine.device),
+            order=order,
+            schedule=Schedule("constant", 1e-4, 0.0, 0, order.total),
+            checkpoints=CheckpointFolder(folder / "checkpoints", None),
+            interval=Interval(cache.tasks),
+            early=EarlyStopping(cache.tasks, 1, "total"),
+            sinks=[clock, EventSink(events)],
+            stopping=lambda: False,
+            valid=np.empty(0, np.int64),
+        )
+        assert loop.run(training) == "finished"
+    assert len(clock.times) == STEPS + 1
+    return clock.rate()
 
 
 def reference_tokens_a_second(
@@ -147,7 +197,7 @@ def test_packed_against_the_padded_reference_layout(
     # The reference pads every row to seq_length and makes the logits of every position.
     padded_config = config_for(stdlib, tmp_path, padding_mode="padding", use_dynamic_padding=False)
     padded = reference_tokens_a_second(cache, padded_config, model_config)
-    packed = trained_tokens_a_second(cache, packed_config, model_config, way="flat")
+    packed = trained_tokens_a_second(cache, packed_config, model_config, tmp_path)
     ratio = packed / padded
     record_property("packed_over_padded", ratio)
     print(f"\npacked {packed:.0f}, padded {padded:.0f} trained tokens/s: ratio {ratio:.2f}")
@@ -170,17 +220,16 @@ def test_against_trl(
     tokenizer_folder = shared / "tokenizers" / "qwen3"
     config = config_for(stdlib, tmp_path / "cache", padding_mode="pack")
     cache = build_cache(config, tokenizer_folder)
-    ours = trained_tokens_a_second(cache, config, model_config, way="flat")
+    ours = trained_tokens_a_second(cache, config, model_config, tmp_path)
 
-    chosen = range(0, len(cache), max(1, len(cache) // SAMPLES))
     rows: list[dict[str, list[int]]] = []
-    for index in chosen:
+    for index in chosen_samples(cache).tolist():
         ids, mask = cache.sample(index)
         rows.append({"input_ids": ids.tolist(), "completion_mask": mask.astype(int).tolist()})
     times: list[float] = []
     counts: list[int] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class StepTimes(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: Any, **__: Any) -> None:
             times.append(time.perf_counter())
 
@@ -195,7 +244,7 @@ def test_against_trl(
         model=AutoModelForCausalLM.from_config(model_config, attn_implementation="sdpa"),
         train_dataset=Dataset.from_list(rows),
         processing_class=AutoTokenizer.from_pretrained(tokenizer_folder),
-        callbacks=[Clock()],
+        callbacks=[StepTimes()],
         args=SFTConfig(
             output_dir=str(tmp_path / "trl"), max_steps=STEPS + 1, packing=True,
             max_length=LENGTH, per_device_train_batch_size=2, learning_rate=1e-4, use_cpu=True,
@@ -221,6 +270,10 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_attention_heads": 28, "num_key_value_heads": 4, "tie_word_embeddings": False,
     },
 }  # fmt: skip
+
+
+ROWS = {"1.5B": 4, "7B": 2}
+"""Rows of 4,096 a step: what the results kept of every matmul leave room for in 80 GB."""
 
 
 def packed_rows(*, rows: int, length: int, segment: int, vocabulary: int) -> Batch:
@@ -271,14 +324,18 @@ def test_gpu_utilisation(
             folder, attn_implementation=segments.NAME, dtype=torch.bfloat16, device_map={"": 0},
             quantization_config=bits(quantization, torch.bfloat16),
         )  # fmt: skip
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # Recomputing everything would count a third of the work as none; only the rest is made again.
+    checkpoint_activations(model, selective=True)
     model.requires_grad_(False)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     module = WeightedLoss(get_peft_model(model, LoraConfig(r=32, target_modules=targets)), 1)
+    # What was loaded is in evaluation mode, in which nothing is recomputed.
+    module.train()
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], fused=True)
-    batch = packed_rows(rows=4, length=4096, segment=512, vocabulary=151_936)
-    samples = np.arange(32)
-    weights = step_weights(samples, np.full(32, 511), np.zeros(32, int), 1, "case3")
+    rows = ROWS[shape]
+    batch = packed_rows(rows=rows, length=4096, segment=512, vocabulary=151_936)
+    count = rows * (4096 // 512)
+    weights = step_weights(np.arange(count), np.full(count, 511), np.zeros(count, int), 1, "case3")
     inputs = make_inputs(batch, weights, flat=True, device=torch.device("cuda"))
     torch.cuda.reset_peak_memory_stats()
     for step in range(8):
