@@ -7,6 +7,13 @@ from pydantic import AfterValidator, model_validator
 
 from runners.config.base import JobConfig, StrList, required, setting
 
+_DEVICES = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10)),
+}
 _FORBIDDEN = set('/\\:*?"<>| \t\r\n\0')
 
 
@@ -23,6 +30,12 @@ def checked_model_name(name: str) -> str:
         raise ValueError(f"the model name {name!r} must be ASCII, because zip readers differ")
     if len(name) > 120:
         raise ValueError("the model name is longer than 120 characters")
+    # Unpacked on Windows, the folder would lose its dots, or be a device.
+    if name.endswith(".") or name.partition(".")[0].upper() in _DEVICES:
+        raise ValueError(
+            f"the model name {name!r} is not one that a folder can have on every system: choose "
+            "one that ends in a letter or digit and is no device"
+        )
     return name
 
 

@@ -104,6 +104,15 @@ def end_token(tokenizer: Any, asked: str | None) -> tuple[str, int]:
     return str(text), int(vocabulary[text])
 
 
+def base_end_token(tokenizer: Any, chosen: str) -> str | None:
+    """The tokenizer's own end token, if the chat one was chosen over it; else None.
+
+    Base models of the Qwen family have the chat token in their vocabulary and never write it.
+    """
+    own = tokenizer.eos_token
+    return str(own) if chosen == CHAT_END and own not in (None, CHAT_END) else None
+
+
 def load_model(config: GenerateConfig, tokenizer: Any, device: torch.device) -> Loaded:
     """Load the model that a config names; an adapter is loaded on its base.
 

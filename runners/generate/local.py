@@ -19,6 +19,7 @@ from runners.generate.continuous import (
 from runners.generate.decoding import Decoding
 from runners.generate.engine import Completion, Pool, Request
 from runners.generate.loading import (
+    base_end_token,
     device_of,
     end_token,
     load_model,
@@ -60,6 +61,13 @@ class LocalEngine:
                 "transformers splits text otherwise than this checkpoint's tokenizer.json, which "
                 "training read: a fine-tuned model sees prompts it was not trained on. Make the "
                 "file's pre_tokenizer that of the model's architecture, and train again.",
+            )
+        own = base_end_token(self._tokenizer, self.eos)
+        if own is not None and self._config.eos_token is None and self._config.format != "chatml":
+            self._events.notice(
+                "info",
+                f"completions end at {self.eos}, as those of a fine-tuned model do; for a base "
+                f"model, whose own end token is {own}, use --eos-token '{own}'",
             )
         known = tokenized(self._tokenizer, requests, chat=self._config.format == "chatml")
         fitting, self._too_long = with_room(known, self._config.max_length, self._events)

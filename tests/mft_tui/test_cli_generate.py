@@ -79,7 +79,9 @@ def test_in_a_log_a_task_is_told_when_it_is_complete(run: RunFolder) -> None:
     assert any("26" in line for line in lines)
 
 
-@pytest.mark.parametrize("name", ["a/b", "a b", "ü", "a:b", "", "..", "x" * 121])
+@pytest.mark.parametrize(
+    "name", ["a/b", "a b", "ü", "a:b", "", "..", "x" * 121, "x.", "CON", "nul.1"]
+)
 def test_a_model_name_that_files_cannot_carry_is_refused_before_anything_is_loaded(
     name: str, mft_home: Path
 ) -> None:

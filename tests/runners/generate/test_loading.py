@@ -15,10 +15,13 @@ from runners.benchmarks.tasks import TASKS
 from runners.config import GenerateConfig
 from runners.errors import UsageError
 from runners.generate.decoding import Decoding
-from runners.generate.engine import Pool
-from runners.generate.loading import load_model, load_tokenizer
+from runners.generate.engine import Pool, Request
+from runners.generate.loading import base_end_token, end_token, load_model, load_tokenizer
+from runners.generate.local import LocalEngine
 from runners.generate.padded import PaddedEngine
-from tests.runners.generate.conftest import END_OF_TURN, make_model, make_tokenizer
+from runners.generate.ranks import Ranks
+from runners.lifecycle.events import EventWriter
+from tests.runners.generate.conftest import END, END_OF_TURN, make_model, make_tokenizer
 from tests.runners.generate.one_by_one import generate_one
 from tests.runners.generate.test_exactness import requests_of
 
@@ -128,3 +131,31 @@ def test_a_length_beyond_learned_positions_is_refused(tmp_path: Path) -> None:
     config = GenerateConfig(model_name="t", model=str(tmp_path), max_length=2049)
     with pytest.raises(UsageError, match="knows 2048 positions only"):
         load_model(config, tokenizer, CPU)
+
+
+def test_a_base_models_own_end_token_is_named_where_the_chat_one_was_chosen_over_it() -> None:
+    tokenizer = make_tokenizer()
+    assert end_token(tokenizer, None)[0] == END_OF_TURN
+    assert base_end_token(tokenizer, END_OF_TURN) is None
+    tokenizer.eos_token = END
+    assert end_token(tokenizer, None)[0] == END_OF_TURN
+    assert base_end_token(tokenizer, END_OF_TURN) == END
+    assert base_end_token(tokenizer, END) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({}, True), ({"eos_token": END}, False), ({"format": "chatml"}, False)],
+)
+def test_who_asks_a_base_model_hears_of_its_end_token(
+    settings: dict[str, Any], told: bool, tmp_path: Path, checkpoint: Callable[[str], Path]
+) -> None:
+    model = Path(shutil.copytree(checkpoint("qwen2"), tmp_path / "base"))
+    tokenizer = make_tokenizer()
+    tokenizer.eos_token = END
+    tokenizer.save_pretrained(model)
+    config = GenerateConfig(model_name="t", model=str(model), **settings)
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        LocalEngine(config, Ranks(), events).prepared([Request("mbpp", 0, 0, "x = 1")])
+    said = (tmp_path / "events.jsonl").read_text()
+    assert (f"use --eos-token '{END}'" in said) == told

@@ -1,5 +1,6 @@
 """Tokenizers: the one loaded against the file that training read, and tokens into text."""
 
+from array import array
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,16 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from runners.benchmarks.demo import ideal_answers
-from runners.benchmarks.prompts import PromptStyle
+from runners.benchmarks.prompts import CodePrefix, PromptStyle, prompt
+from runners.benchmarks.rows import load_questions
+from runners.benchmarks.tasks import TASKS
+from runners.data.chatml import ChatMLEncoder
+from runners.data.records import Turn
+from runners.data.tokenizer import load_tokenizer as training_tokenizer
 from runners.generate.decoding import Decoding
 from runners.generate.engine import Request
 from runners.generate.loading import splits_otherwise
+from runners.generate.prompt_tokens import tokenized
 from runners.generate.rows import RowState
 from runners.generate.token_text import TokenText
 from runners.models.tiny import make_tiny_model
@@ -115,3 +122,30 @@ def test_a_rule_that_final_text_fulfils_is_not_undone_by_bytes_to_come() -> None
     request = Request("humanevalsynthesize-js", 0, 0, "", (5,))
     row = RowState(request, Decoding(max_length=200, eos=END_OF_TURN, eos_id=2), token)
     assert row.push(100) == "rule"
+
+
+@pytest.mark.parametrize("system", ["", "Answer in code."])
+@pytest.mark.parametrize("code_prefix", ["user", "answer"])
+def test_a_chat_prompt_has_the_ids_that_training_gave_to_the_same_conversation(
+    system: str, code_prefix: CodePrefix, checkpoint: Path, shared: Path
+) -> None:
+    trained = training_tokenizer(checkpoint)
+    encoder = ChatMLEncoder(trained)
+    loaded = AutoTokenizer.from_pretrained(checkpoint)
+    style = PromptStyle("chatml", system, code_prefix)
+    questions = [q for task in TASKS for q in load_questions(shared / "benchmarks", task)]
+    requests = [
+        Request(q.task, q.index, 0, prompt(q, style).text) for q in questions[:: len(TASKS)]
+    ]
+    for question, request in zip(
+        questions[:: len(TASKS)], tokenized(loaded, requests, chat=True), strict=True
+    ):
+        asked = prompt(question, style)
+        turns = [Turn("human", asked.body), Turn("bot", asked.opening)]
+        if system:
+            turns.insert(0, Turn("system", system))
+        ids, spans = array("i"), list[tuple[int, int]]()
+        encoder.encode_chat(turns, ids, spans)
+        # All but the end of the answer, which is the model's to write.
+        assert list(request.ids) == list(ids[:-1]), question.task_id
+        assert spans == [(len(ids) - 1 - len(trained.encode(asked.opening)), len(ids))]
