@@ -49,9 +49,10 @@ def read_validation(
 
 
 def estimated_memory(run: RunRecord) -> int | None:
-    """Bytes that a rank of the run was expected to need; None where that cannot be said.
+    """Bytes of tensors that a rank of the run was expected to hold; None where that is not known.
 
-    Only for a run of this machine: the estimate depends on its GPUs.
+    Tensors alone, like the peak that is measured beside it. Only for a run of this machine, as it
+    depends on its GPUs.
     """
     from mft_tui.screens.wizard.plan import estimate_draft
     from runners.hardware import probe
@@ -60,7 +61,7 @@ def estimated_memory(run: RunRecord) -> int | None:
     if run.host != Machine.here().host:
         return None
     answer = estimate_draft(json.loads(run.config or "{}"), probe.detect())
-    return None if isinstance(answer, str) else answer.bytes_per_rank
+    return None if isinstance(answer, str) else answer.rank.parts.tensors
 
 
 def run_facts(

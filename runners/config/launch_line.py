@@ -134,7 +134,7 @@ def accelerate_argv(
             argv += ["--deepspeed_multinode_launcher", "standard"]
     elif several:
         argv += ["--multi_gpu"]
-    if config.auto_batch_size and several:
+    if config.auto_batch_size and (several or spread.deepspeed):
         argv += ["--max_restarts", str(_cuts(config.per_device_train_batch_size))]
     argv += ["-m", "runners.train", str(run_folder)]
     return argv, _environment(config, spread)

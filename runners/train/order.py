@@ -86,10 +86,11 @@ class DataOrder:
     def respread(self, spread: Spread) -> None:
         """Go on from here with another spread."""
         self.spread = spread
-        position = self.position
-        if not position.stretches or position.stretches[-1].spread != spread:
-            stretches = (*position.stretches, Stretch(spread, 0))
-            self.position = replace(position, stretches=stretches)
+        stretches = self.position.stretches
+        if not stretches or stretches[-1].spread != spread:
+            # A stretch that took no step has put nothing in order yet: this one takes its place.
+            kept = stretches[:-1] if stretches and not stretches[-1].steps else stretches
+            self.position = replace(self.position, stretches=(*kept, Stretch(spread, 0)))
         self._plan = self._epoch_plan(self.position.epoch, self.position.stretches)
         self.total = self._count()
 

@@ -132,6 +132,22 @@ def test_a_step_that_did_not_fit_is_done_again_in_smaller_pieces(
     assert Counter(seen) == Counter(range(len(cache)))
 
 
+def test_a_cut_before_the_first_step_is_as_if_the_run_had_begun_with_it(
+    material: Any, cache: TokenCache
+) -> None:
+    config = settings(material, padding_mode="pack", num_train_epochs=1)
+    samples, smaller = np.arange(len(cache)), cut_smaller(THREE)
+    assert smaller is not None
+    begun = [samples_of(plan) for plan in DataOrder(cache, samples, config, smaller)]
+    order = DataOrder(cache, samples, config, THREE)
+    next(iter(order))
+    order.take_back()
+
+    order.respread(smaller)
+
+    assert [samples_of(plan) for plan in order] == begun
+
+
 @pytest.mark.parametrize(("rows", "left"), [(8, 4), (9, 3), (7, 1), (1, None)])
 def test_cutting_keeps_the_global_batch(rows: int, left: int | None) -> None:
     smaller = cut_smaller(Spread(2, rows, 3))
