@@ -20,9 +20,9 @@ def generate_one(model: Any, tokenizer: Any, decoding: Decoding, request: Reques
             over = rule is not None and holds(
                 rule, tokenizer.decode(new, clean_up_tokenization_spaces=False)
             )
-            return torch.tensor([over])
+            return torch.tensor([over], device=input_ids.device)
 
-    ids = torch.tensor([request.ids])
+    ids = torch.tensor([request.ids], device=model.device)
     with torch.inference_mode():
         output = model.generate(
             ids,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import torch
 
 from runners.benchmarks.demo import demo_benchmarks
 from runners.benchmarks.prompts import prompt
@@ -107,6 +108,20 @@ def test_no_way_of_batching_changes_a_token(
         assert_same(made, made_tokens, plain, tokenizer)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", ["qwen2", "gpt_bigcode"])
+@pytest.mark.parametrize("mode", MODES)
+def test_no_way_of_batching_changes_a_token_on_a_gpu(
+    kind: str, mode: str, tokenizer: Any, made_tokens: dict[Key, list[int]]
+) -> None:
+    model = make_model(kind, len(tokenizer)).to("cuda")
+    decoding = decoding_of(tokenizer)
+    every = requests_of(demo_benchmarks(), TASKS, tokenizer)
+    requests = [request for request in every if len(request.ids) < MAX_LENGTH]
+    made = list(MODES[mode](model, tokenizer, decoding, 7).complete(Pool(requests)))
+    assert_same(made, made_tokens, one_by_one(model, tokenizer, decoding, requests), tokenizer)
+
+
 def test_the_repetition_penalty_of_the_checkpoint_never_sees_a_pad(
     tokenizer: Any, made_tokens: dict[Key, list[int]]
 ) -> None:
@@ -124,7 +139,6 @@ def test_a_sliding_window_model_is_answered_exactly_too(
     made_tokens: dict[Key, list[int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import torch
     from transformers import MistralConfig, MistralForCausalLM
 
     torch.manual_seed(3)
