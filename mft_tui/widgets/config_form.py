@@ -171,14 +171,16 @@ class SettingList(ScrollView, can_focus=True):
             base = base + self.get_component_rich_style("settings--cursor")
         room, roomy = max(10, width - 32 - 14), width >= _ROOMY
         if roomy:
-            room = 30
+            room = 26
         text = MISSING if missing else displayed(value)
         if len(text) > room:
             text = text[: room - 1] + "…"
         style = self._toned(base, tone)
         cells = [Segment(f" {mark} {line.key:<28} {text:<{room}} {origin:<12}", style)]
         if roomy:
-            cells.append(Segment(f" {line.explanation}", self._toned(base, "explained")))
+            said, left = line.explanation, max(1, width - 48 - room)
+            said = said if len(said) <= left else f"{said[: left - 1]}…"
+            cells.append(Segment(f" {said}", self._toned(base, "explained")))
         return Strip(cells).adjust_cell_length(width, base)
 
     def value_of(self, setting: Setting) -> tuple[object, str]:

@@ -21,8 +21,8 @@ class MaskPreview(Widget):
         super().__init__()
         self._preview: Preview | None = None
 
-    def show(self, preview: "Preview") -> None:
-        """Show this record."""
+    def show(self, preview: "Preview | None") -> None:
+        """Show this record, or none."""
         self._preview = preview
         self.refresh(layout=True)
 

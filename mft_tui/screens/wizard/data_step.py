@@ -1,18 +1,19 @@
 """Data: which task folders, whether they are right, and how a record looks to the model."""
 
-import json
-import linecache
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical, VerticalScroll
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from mft_tui.screens.wizard.preview import InlinePreview, PreviewScreen
+from mft_tui.screens.wizard.records import Place, counted, places, record_at
 from mft_tui.screens.wizard.step import StepPane
 from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.path_input import PathInput
@@ -20,7 +21,7 @@ from mft_tui.widgets.quantities import bar, size
 from runners.errors import MftError
 
 if TYPE_CHECKING:
-    from runners.data.report import BadPlace, Validation
+    from runners.data.report import Validation
 
 
 class _NotWantedAnyMore(Exception):  # noqa: N818 - no error: it only ends a check early
@@ -46,9 +47,18 @@ class DataStep(StepPane):
 
     step = "data"
     DEFAULT_CSS = """
-    DataStep #tasks { height: auto; max-height: 7; }
+    DataStep .columns { height: 1fr; }
+    DataStep .columns > Vertical { height: 1fr; }
+    DataStep #tasks { height: auto; max-height: 30%; }
     DataStep #problems { height: 1fr; min-height: 3; }
-    DataStep #record { height: auto; max-height: 6; padding: 0 1; background: $surface; }
+    DataStep .columns > #beside { height: auto; max-height: 8; background: $surface; }
+    DataStep.-wide .columns > #beside { height: 1fr; max-height: 100%; }
+    DataStep #record { height: auto; padding: 0 1; }
+    DataStep InlinePreview { display: none; height: 1fr; }
+    DataStep.-wide InlinePreview { display: block; }
+    DataStep.-record InlinePreview { display: none; }
+    DataStep #record, DataStep #beside { display: none; }
+    DataStep.-wide #beside, DataStep.-record #record, DataStep.-record #beside { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("delete,backspace", "remove", "Remove folder", show=False, id="data.remove"),
@@ -61,17 +71,25 @@ class DataStep(StepPane):
         yield PathInput(
             self.mft.lanes["files"], placeholder="a folder, enter to add, tab completes"
         )
-        yield OptionList(id="tasks")
-        yield Static(id="progress", classes="said")
-        yield OptionList(id="problems")
-        yield Static(id="record")
+        with Container(classes="columns"):
+            with Vertical():
+                yield OptionList(id="tasks")
+                yield Static(id="progress", classes="said")
+                yield OptionList(id="problems")
+            with VerticalScroll(id="beside", can_focus=False):
+                yield Static(id="record")
+                yield InlinePreview()
 
     def on_mount(self) -> None:
         self._check: _Check | None = None
-        self._problems: list[BadPlace] = []
+        self._places: list[Place] = []
         self._show_folders()
         if self._folders:
             self.action_check()
+
+    def enter(self) -> None:
+        model = str(self.draft.of("train").get("pretrained_model_path", ""))
+        self.query_one(InlinePreview).look([Path(f) for f in self._folders], model)
 
     def on_unmount(self) -> None:
         if self._check is not None:
@@ -137,11 +155,11 @@ class DataStep(StepPane):
         errors = sum(task.error_count for task in inside)
         line.append("! " if errors else "✓ ")
         name = inside[0].name if len(inside) == 1 else f"{Path(folder).name} ({len(inside)} tasks)"
-        line.append(f"{name:<20} ", "bold")
-        line.append(f"{sum(t.records for t in inside):>9,} records")
+        line.append(f"{name:<16}", "bold")
         line.append(f"{size(sum(t.bytes for t in inside)):>11}", "dim")
+        line.append(f"{sum(t.records for t in inside):>10,} records")
         if errors:
-            line.append(f"  {errors:,} problems", "bold")
+            line.append(f"  {counted(errors, 'problem')}", "bold")
         return line
 
     # Checking
@@ -151,7 +169,9 @@ class DataStep(StepPane):
         if self._check is not None:
             self._check.wanted = False
         self.query_one("#problems", OptionList).clear_options()
-        self.query_one("#record", Static).update("")
+        self._places = []
+        self.remove_class("-record")
+        self.enter()
         if not self._folders:
             self.query_one("#progress", Static).update("")
             self.tell("")
@@ -181,41 +201,37 @@ class DataStep(StepPane):
 
     def _show_report(self, report: "Validation") -> None:
         self._show_folders(report)
-        self._problems = [error for task in report.tasks for error in task.errors]
-        warnings = [(task.name, w) for task in report.tasks for w in task.warnings]
-        problems = self.query_one("#problems", OptionList)
-        for error in self._problems:
-            line = Text(no_wrap=True, overflow="ellipsis")
-            line.append(f"{Path(error.file).name}:{error.line}  ", "bold")
-            line.append(f"{error.where}: {error.message}" if error.where else error.message)
-            problems.add_option(Option(line))
-        for name, warned in warnings:
-            line = Text(f"{name}: {warned.kind.replace('_', ' ')}, {warned.count:,} times", "dim")
-            problems.add_option(Option(line, disabled=True))
-        words = f"{report.records:,} records in {len(report.tasks)} tasks, {report.seconds:.1f} s"
+        self._places = places(report)
+        self.query_one("#problems", OptionList).add_options(
+            [Option(place.shown(), disabled=not place.file) for place in self._places]
+        )
+        found = f"{report.records:,} records in {counted(len(report.tasks), 'task')}"
+        words = f"{found}, {report.seconds:.1f} s"
         if report.error_count:
-            words += f" · {report.error_count:,} problems"
-            self.tell(f"problem: {report.error_count:,} problems in the data")
+            problems = counted(report.error_count, "problem")
+            words += f" · {problems}"
+            self.tell(f"problem: {problems} in the data")
         else:
-            self.tell(f"ok: {report.records:,} records in {len(report.tasks)} tasks")
+            self.tell(f"ok: {found}")
         self.query_one("#progress", Static).update(words)
 
     @on(OptionList.OptionHighlighted, "#problems")
     def _walk(self, event: OptionList.OptionHighlighted) -> None:
-        if event.option_index < len(self._problems):
-            self._show_record(self._problems[event.option_index])
+        if event.option_index < len(self._places):
+            self._show_record(self._places[event.option_index])
 
     @guarded(group="record", exclusive=True)
-    async def _show_record(self, error: "BadPlace") -> None:
-        text = await self.mft.lanes["files"].call(_record_at, error.file, error.line)
-        shown = Text(f"{error.file}:{error.line}\n", "bold")
+    async def _show_record(self, place: Place) -> None:
+        # A lane of its own: a line at the end of a large file takes its time.
+        text = await self.mft.lanes["records"].call(record_at, place.file, place.line)
+        shown = Text(f"{place.file}:{place.line}\n", "bold")
+        shown.append(f"{place.words}\n")
         shown.append(text or "the line is not text that can be shown", "dim")
         self.query_one("#record", Static).update(shown)
+        self.add_class("-record")
 
     def action_preview(self) -> None:
         """Show records as the model of this draft sees them."""
-        from mft_tui.screens.wizard.preview import PreviewScreen
-
         model = str(self.draft.of("train").get("pretrained_model_path", ""))
         if not self._folders or not model:
             self.notify("Name a data folder and a model first", severity="warning")
@@ -227,15 +243,3 @@ def _validate(folders: list[Path], check: _Check) -> "Validation":
     from runners.data.validate import validate
 
     return validate(folders, on_progress=check.on_progress)
-
-
-def _record_at(file: str, line: int) -> str:
-    if not file.endswith(".jsonl"):
-        return ""  # a compressed file cannot be read from the middle
-    linecache.checkcache(file)
-    raw = linecache.getline(file, line).strip()
-    try:
-        value: Any = json.loads(raw)
-    except ValueError:
-        return raw[:600]
-    return json.dumps(value, ensure_ascii=False, indent=1)[:600]

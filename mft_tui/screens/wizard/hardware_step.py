@@ -37,7 +37,7 @@ class HardwareStep(StepPane, can_focus=True):
     HardwareStep #gpus { height: auto; max-height: 50%; }
     HardwareStep #plan { height: 1fr; }
     HardwareStep #plan Static { height: auto; padding: 0 1; }
-    HardwareStep #parts { display: none; }
+    HardwareStep #parts { display: none; margin-top: 1; }
     HardwareStep.-wide #parts { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -8,12 +8,15 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Input, Static
 
+from mft_tui.screens.wizard.preview import InlinePreview, PreviewScreen
 from mft_tui.screens.wizard.step import StepPane
 from mft_tui.widgets.facts import Fact, Facts
 from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.path_input import PathInput
+from mft_tui.widgets.quantities import size
 from runners.errors import MftError
 
 
@@ -49,13 +52,14 @@ def describe_model(path: Path) -> ModelWords:
             "load, and saved in the native format."
         )
     weights = weight_files(path)
+    facts.append(("weights", size(sum(file.stat().st_size for file in weights))))
     facts.append(("weight files", str(len(weights))))
     try:
         tokenizer = load_tokenizer(path)
     except MftError as error:
         notes.append(f"Tokenizer: {error.what}")
     else:
-        facts.append(("end of turn", f"<|im_end|> {tokenizer.im_end:,}"))
+        facts.append(("<|im_end|>", f"{tokenizer.im_end:,}"))
         if tokenizer.added:
             names = ", ".join(token.text for token in tokenizer.added)
             notes.append(f"The tokenizer lacks {names}: added, and the embeddings are resized.")
@@ -79,7 +83,10 @@ class ModelStep(StepPane):
 
     step = "model"
     DEFAULT_CSS = """
+    ModelStep .columns { height: 1fr; }
     ModelStep Facts { margin-top: 1; }
+    ModelStep InlinePreview { display: none; margin-top: 1; }
+    ModelStep.-wide InlinePreview { display: block; width: 2fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f6", "preview", "Mask preview", id="model.preview"),
@@ -89,12 +96,21 @@ class ModelStep(StepPane):
         yield Static("the base model: a checkpoint folder or a hub name", classes="head first")
         value = str(self.draft.of("train").get("pretrained_model_path", ""))
         yield PathInput(self.mft.lanes["files"], value, placeholder="enter to take it")
-        yield Facts()
-        yield Static(id="notes", classes="said")
+        with VerticalScroll(classes="columns", can_focus=False):
+            with Vertical():
+                yield Facts()
+                yield Static(id="notes", classes="said")
+            yield InlinePreview()
 
     def on_mount(self) -> None:
         if self.draft.of("train").get("pretrained_model_path"):
             self._read()
+
+    def enter(self) -> None:
+        values = self.draft.of("train")
+        folders = [Path(str(folder)) for folder in values.get("data_paths", [])]
+        model = str(values.get("pretrained_model_path", ""))
+        self.query_one(InlinePreview).look(folders, model)
 
     def command(self, config: str) -> list[str]:
         return ["mft-tui", "estimate", config]
@@ -117,6 +133,7 @@ class ModelStep(StepPane):
             values.pop("pretrained_model_path", None)
         self.post_message(self.Changed())
         self._read()
+        self.enter()
 
     @guarded(group="model", exclusive=True)
     async def _read(self) -> None:
@@ -145,8 +162,6 @@ class ModelStep(StepPane):
 
     def action_preview(self) -> None:
         """The mask preview, with this model's tokenizer."""
-        from mft_tui.screens.wizard.preview import PreviewScreen
-
         values = self.draft.of("train")
         if not values.get("data_paths") or not values.get("pretrained_model_path"):
             self.notify("Name a data folder and a model first", severity="warning")

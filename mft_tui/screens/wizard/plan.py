@@ -150,6 +150,7 @@ def estimate_words(answer: "Estimate", colours: Mapping[str, str]) -> Text:
     for suggestion in answer.suggestions or answer.together:
         text.append(f"• {suggestion.text}", "bold")
         text.append(f"  {size(suggestion.bytes_per_rank)} a rank, {suggestion.cost}\n", "dim")
+    text.rstrip()
     return text
 
 

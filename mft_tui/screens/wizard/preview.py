@@ -1,12 +1,14 @@
-"""Records as the model sees them, one at a time."""
+"""Records as the model sees them: one at a time on a screen, the first one beside a page."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.screen import Screen
+from textual.widgets import Static
 
 from mft_tui.widgets.command_line import CommandLine
 from mft_tui.widgets.guard import guarded
@@ -18,6 +20,51 @@ from runners.errors import MftError
 if TYPE_CHECKING:
     from mft_tui.app import MftApp
     from runners.data.preview import Preview
+
+
+class InlinePreview(Vertical):
+    """The first record of a draft's data, with the tokenizer of its model, where there is room."""
+
+    DEFAULT_CSS = """
+    InlinePreview { height: auto; padding: 0 1; }
+    InlinePreview #about-record { height: auto; color: $text-muted; margin-bottom: 1; }
+    InlinePreview MaskPreview { padding: 0; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: tuple[list[Path], str] | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="about-record")
+        yield MaskPreview()
+
+    def look(self, folders: list[Path], model: str) -> None:
+        """Show the first record of the first folder; once for the same data and model."""
+        if (folders, model) != self._seen:
+            self._seen = folders, model
+            self._look(folders, model)
+
+    @guarded(group="inline", exclusive=True)
+    async def _look(self, folders: list[Path], model: str) -> None:
+        about, shown = self.query_one("#about-record", Static), self.query_one(MaskPreview)
+        shown.show(None)
+        if not folders or not model:
+            missing = "a model" if folders else "a data folder" if model else "data and a model"
+            about.update(f"with {missing} named: a record as the model sees it")
+            return
+        about.update("reading …")
+        app = cast("MftApp", self.app)
+        try:
+            seen = await app.lanes["data"].call(_preview, folders, Path(model), 0)
+        except MftError as error:
+            about.update(Text(f"no record to show: {error.what}"))
+            return
+        text = Text("as the model sees it, trained tokens coloured\n")
+        text.append(f"{seen.task}  {Path(seen.file).name}:{seen.line}  ")
+        text.append(f"{sum(seen.mask):,} of {len(seen.ids):,} tokens trained · F6 walks through")
+        about.update(text)
+        shown.show(seen)
 
 
 class PreviewScreen(Screen[None]):

@@ -134,6 +134,7 @@ class ReviewScreen(Screen[bool]):
         if found.estimate is not None:
             text.append("\nmemory of one rank\n", "dim")
             text.append(estimate_words(found.estimate, self.app.theme_variables))
+            text.append("\n")
         text.append("\nwhat differs from the defaults\n", "dim")
         for key, value, origin in found.differences:
             text.append(f"  {key:<28}")

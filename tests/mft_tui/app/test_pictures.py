@@ -174,7 +174,7 @@ async def _page(pilot: P, step: str) -> WizardScreen:
 
 
 _TOLD = {
-    "data": "1 problems", "model": "ok: model", "hardware": "ok: fits", "settings": "ok:",
+    "data": "1 problem", "model": "ok: model", "hardware": "ok: fits", "settings": "ok:",
     "train": "todo: ready", "generate": "ok: finished", "evaluate": "todo", "export": "todo",
 }  # fmt: skip
 

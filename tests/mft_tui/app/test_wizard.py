@@ -2,6 +2,7 @@
 
 import json
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mft_tui.screens.ask import AskText, Confirm
 from mft_tui.screens.choose import Choose
 from mft_tui.screens.wizard import WizardScreen, data_step
 from mft_tui.screens.wizard.draft import STEPS
+from mft_tui.screens.wizard.records import counted, record_at
 from mft_tui.screens.wizard.review import ReviewScreen
 from mft_tui.widgets.command_line import CommandLine
 from mft_tui.widgets.config_form import ConfigForm, SettingList
@@ -43,6 +45,8 @@ async def test_data_is_checked_at_once_and_its_problems_are_walked_through(
         await pilot.press("down")
         await until(pilot, lambda: "a.jsonl:2" in _said(app, "#record"))
         assert screen.query_one(CommandLine).argv == ("mft-tui", "validate", str(data))
+        await pilot.press("down")
+        await until(pilot, lambda: "duplicate" in _said(app, "#record"))
         tasks = screen.query_one("#tasks", OptionList)
         tasks.focus()
         await pilot.press("down", "delete")
@@ -404,3 +408,42 @@ async def test_a_file_is_written_over_only_when_that_is_wanted(
             await pilot.press(answer)
             await until(pilot, lambda: app.screen is screen)
         await until(pilot, lambda: path.read_text() == "{}\n")
+
+
+async def test_a_record_as_the_model_sees_it_stands_beside_data_and_model_where_there_is_room(
+    data: Path, model: Path, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=(160, 50)) as pilot:
+        screen = await open_wizard(app, pilot)
+        assert "data and a model named" in _said(app, "DataStep #about-record")
+        screen.draft.of("train").update(
+            data_paths=[str(data / "python")], pretrained_model_path=str(model)
+        )
+        await pilot.press("f3", "f2")
+        await until(pilot, lambda: "tokens trained" in _said(app, "DataStep #about-record"))
+        preview = screen.query_one("DataStep InlinePreview")
+        assert preview.display
+        await pilot.press("f3")
+        await until(pilot, lambda: "tokens trained" in _said(app, "ModelStep #about-record"))
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: not screen.query_one("ModelStep InlinePreview").display)
+
+
+def test_a_record_is_found_in_a_file_of_any_size_without_keeping_it(tmp_path: Path) -> None:
+    file = tmp_path / "many.jsonl"
+    with file.open("w") as out:
+        out.writelines(f'{{"n": {n}, "text": "{"x" * 1000}"}}\n' for n in range(30_000))
+    tracemalloc.start()
+    assert record_at(str(file), 29_999).startswith('{\n "n": 29998,')
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * 2**20
+    assert record_at(str(file), 30_001) == ""
+    assert record_at(str(tmp_path / "some.jsonl.gz"), 1) == ""
+
+
+def test_words_for_one_are_not_words_for_many() -> None:
+    assert [counted(n, "problem") for n in (0, 1, 2000)] == [
+        "0 problems", "1 problem", "2,000 problems",
+    ]  # fmt: skip
