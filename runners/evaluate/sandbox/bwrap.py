@@ -8,6 +8,7 @@ filter. It cannot see the person's home, other processes, or any folder that out
 import contextlib
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -29,11 +30,12 @@ from runners.evaluate.sandbox.halt import Halt
 from runners.evaluate.sandbox.process import Usage, run_process
 from runners.evaluate.sandbox.seccomp import seccomp_filter
 from runners.evaluate.sandbox.server import PipeServer
-from runners.evaluate.sandbox.watchdog import tree_usage
+from runners.evaluate.sandbox.watchdog import Crowd, tree_usage
 
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _SYSTEM_FILES = ("/etc/alternatives", "/etc/ld.so.cache")
 _PIPE_BYTES = 4096
+_PATIENCE_SECONDS = 5.0
 _BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": WORK, "LANG": "C.UTF-8"}
 
 # Joins its groups and takes its limits before anything else of the sandbox exists; the loop eats
@@ -99,7 +101,8 @@ class BwrapSandbox:
                 environment={},
                 halt=self._halt,
                 watch=tree_usage if cage is None else lambda _: _usage(cage),
-                end=_end if cage is None else lambda process: _end(process, cage),
+                crowd=Crowd(limits.processes) if cage is None else None,
+                end=self._ender(cage, status),
             )
             _raise_if_not_made(outcome, started=b'"exit-code"' in os.pread(status, 4096, 0))
         return _judged_by(cage, outcome) if cage is not None else outcome
@@ -112,14 +115,23 @@ class BwrapSandbox:
         if cage is not None:
             cage.prepare(limits)
         with contextlib.ExitStack() as open_files:
-            argv, fds, _ = self._command(program, limits, cage, open_files)
+            argv, fds, status = self._command(program, limits, cage, open_files)
+            status = os.dup(status)
+
+            def after() -> None:
+                os.close(status)
+                if cage is not None:
+                    cage.close()
+
             return PipeServer(
                 argv,
                 limits,
                 fds,
                 halt=self._halt,
                 watch=tree_usage if cage is None else lambda _: _usage(cage),
-                after=cage.close if cage is not None else None,
+                crowd=Crowd(limits.processes) if cage is None else None,
+                end=self._ender(cage, status),
+                after=after,
             )
 
     def close(self) -> None:
@@ -127,6 +139,11 @@ class BwrapSandbox:
         if self._cage is not None:
             self._cage.close()
             self._cage = None
+
+    def _ender(self, cage: Cage | None, status: int) -> Callable[[subprocess.Popen[bytes]], None]:
+        if cage is None:
+            return lambda process: _end(process, status)
+        return lambda process: _end_in_cage(process, cage)
 
     def _command(
         self,
@@ -170,9 +187,8 @@ class BwrapSandbox:
         if self._filter is not None and not program.nested:
             argv += ["--seccomp", hold(self._filter)]
         argv += ["--chdir", WORK, "--"]
-        if cage is None and _COUNTS_BY_NAMESPACE and not program.nested:
-            # The watchdog looks ten times a second, and a fork bomb is quicker.
-            argv += ["/bin/sh", "-c", _FEW_PROCESSES, "sh", str(limits.processes)]
+        if cage is None:
+            argv += _watched(program, limits)
         argv += _stage(program)
         return argv, fds, int(status)
 
@@ -197,6 +213,19 @@ def _root(program: Program, disk_bytes: int) -> Iterator[str]:
         yield from ("--size", str(disk_bytes), "--tmpfs", folder)
     for mount in program.mounts:
         yield from ("--ro-bind", str(mount.source), mount.target)
+
+
+def _watched(program: Program, limits: Limits) -> Sequence[str]:
+    """What stands before a program that only a watchdog limits.
+
+    The watchdog looks a hundred times a second, and a fork bomb is quicker: it stays below the
+    kernel's own limit where that counts by namespace (not where we are root), and behind in turn,
+    so that the watchdog is heard, and the first process of the namespace can end it all.
+    """
+    behind = ["nice", "-n", "10"]
+    if program.nested or not _COUNTS_BY_NAMESPACE:
+        return behind
+    return ["/bin/sh", "-c", _FEW_PROCESSES, "sh", str(limits.processes), *behind]
 
 
 def _stage(program: Program) -> Sequence[str]:
@@ -234,14 +263,51 @@ def memory_file(content: bytes) -> int:
     return fd
 
 
-def _end(process: subprocess.Popen[bytes], cage: Cage | None = None) -> None:
-    # Killing bwrap kills init of the process namespace (--die-with-parent), and the kernel then
-    # everything in it, daemons too.
+def _end(process: subprocess.Popen[bytes], status: int) -> None:
+    """Kill bwrap and wait until nothing of its process namespace is left.
+
+    Killing bwrap kills the first process of the namespace (--die-with-parent), and the kernel then
+    everything in it, daemons too. That takes a moment, also where bwrap has ended by itself.
+    """
+    with contextlib.ExitStack() as open_files:
+        first = _first_process(status)
+        if first is not None:
+            open_files.callback(os.close, first)
+        _kill(process.pid)
+        if first is not None:
+            # The first process of a namespace has ended when all others have.
+            select.select([first], [], [], _PATIENCE_SECONDS)
+
+
+def _end_in_cage(process: subprocess.Popen[bytes], cage: Cage) -> None:
+    _kill(process.pid)
+    cage.empty()
+
+
+def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         # Not Popen.kill: that reaps, and with the status the accounting would be gone.
-        os.kill(process.pid, signal.SIGKILL)
-    if cage is not None:
-        cage.empty()
+        os.kill(pid, signal.SIGKILL)
+
+
+def _first_process(status: int) -> int | None:
+    """A descriptor that becomes readable when the namespace's first process has ended.
+
+    None when it has already, or was never there. ``status`` is what bwrap reports on.
+    """
+    told = re.search(rb'"child-pid": (\d+)', os.pread(status, 4096, 0))
+    if told is None:
+        return None
+    try:
+        first = os.pidfd_open(int(told[1]))
+        # A process that is ending has no command line; any other one's number was used again.
+        words = Path(f"/proc/{int(told[1])}/cmdline").read_bytes()
+    except OSError:
+        return None
+    if words and b"\0--json-status-fd\0" not in words:
+        os.close(first)
+        return None
+    return first
 
 
 def _usage(cage: Cage) -> Usage | None:

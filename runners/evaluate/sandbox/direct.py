@@ -27,7 +27,7 @@ from runners.evaluate.sandbox.base import (
 from runners.evaluate.sandbox.halt import Halt
 from runners.evaluate.sandbox.process import run_process
 from runners.evaluate.sandbox.server import PipeServer
-from runners.evaluate.sandbox.watchdog import tree_usage
+from runners.evaluate.sandbox.watchdog import Crowd, tree_usage
 
 _LIMITS = 'ulimit -c 0; ulimit -S -t "$1"; ulimit -H -t "$(($1 + 2))"; shift; exec "$@"'
 _COLLECT = 'out=$1; shift; "$@" 1>&2 </dev/null || exit $?; exec cat -- "$out"'
@@ -71,6 +71,7 @@ class DirectSandbox:
                     environment=environment,
                     halt=self._halt,
                     watch=tree_usage,
+                    crowd=Crowd(limits.processes),
                     end=_end_tree,
                 )
         finally:
@@ -88,6 +89,7 @@ class DirectSandbox:
             environment=environment,
             halt=self._halt,
             watch=tree_usage,
+            crowd=Crowd(limits.processes),
             after=lambda: shutil.rmtree(folder, ignore_errors=True),
         )
 

@@ -24,6 +24,8 @@ from runners.evaluate.sandbox.base import (
 from runners.evaluate.sandbox.halt import Halt, Halted
 
 _CHUNK = 1 << 16
+CROWD_SECONDS = 0.01
+"""How often the number of processes is looked at."""
 WATCH_SECONDS = 0.1
 """How often a watcher looks at what a tree of processes uses."""
 _DRAIN_SECONDS = 1.0
@@ -74,12 +76,13 @@ def run_process(
     environment: dict[str, str] | None = None,
     halt: Halt | None = None,
     watch: Callable[[int], Usage | None] | None = None,
+    crowd: Callable[[int], bool] | None = None,
     end: Callable[[subprocess.Popen[bytes]], None] | None = None,
 ) -> Outcome:
     """Run ``argv`` in a session of its own until it ends or breaks a limit.
 
     ``watch`` is asked ten times a second what the process tree uses, as far as nothing else
-    enforces it.
+    enforces it, and ``crowd`` a hundred times whether there are too many of them.
     ``end`` stops everything the process started; it is called exactly once, whatever happened.
     Raises ``SandboxError`` when the program cannot be started, and ``Halted`` when ``halt`` was
     set meanwhile.
@@ -107,7 +110,7 @@ def run_process(
     out = _Stream(process.stdout.fileno(), keep_stdout)
     err = _Stream(process.stderr.fileno(), keep_stderr)
     try:
-        ended, seen = _follow(process, out, err, limits, begin, halt, watch)
+        ended, seen = _follow(process, out, err, limits, begin, halt, watch, crowd)
     finally:
         (end or _kill_session)(process)
         status, cpu, rss = _reap(process)
@@ -135,10 +138,13 @@ def _follow(
     begin: float,
     halt: Halt | None,
     watch: Callable[[int], Usage | None] | None,
+    crowd: Callable[[int], bool] | None,
 ) -> tuple[Ended, Usage]:
     """Read until the process is gone and its pipes are dry, or a limit is broken."""
     seen = Usage(0, 0, 0.0)
     deadline = begin + limits.wall_seconds
+    look_at = begin + WATCH_SECONDS
+    tick = CROWD_SECONDS if crowd else WATCH_SECONDS if watch else limits.wall_seconds
     pidfd = os.pidfd_open(process.pid)
     try:
         with selectors.DefaultSelector() as selector:
@@ -154,8 +160,7 @@ def _follow(
                     # After the exit the deadline only ends the wait for pipes that a
                     # left-behind child holds open.
                     return ("exited" if pidfd not in selector.get_map() else "timeout"), seen
-                pause = min(deadline - now, WATCH_SECONDS if watch else deadline - now)
-                for key, _ in selector.select(pause):
+                for key, _ in selector.select(min(deadline - now, tick)):
                     if key.data is halt and halt is not None:
                         raise Halted
                     if key.data is None:
@@ -165,6 +170,11 @@ def _follow(
                         selector.unregister(key.fd)
                 if out.total + err.total > limits.output_bytes:
                     return "output_limit", seen
+                if crowd and crowd(process.pid):
+                    return "memory_limit", seen
+                if time.monotonic() < look_at:
+                    continue
+                look_at = time.monotonic() + WATCH_SECONDS
                 if watch and (usage := watch(process.pid)):
                     seen = _most(seen, usage)
                     if seen.memory_bytes > limits.memory_bytes:

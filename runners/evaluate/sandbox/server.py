@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from runners.evaluate.sandbox.base import Limits, SandboxError
 from runners.evaluate.sandbox.halt import Halt, Halted
-from runners.evaluate.sandbox.process import WATCH_SECONDS, Usage
+from runners.evaluate.sandbox.process import CROWD_SECONDS, WATCH_SECONDS, Usage
 
 _LARGEST_ANSWER = 256 << 20
 _CHUNK = 1 << 16
@@ -21,8 +21,9 @@ _CHUNK = 1 << 16
 class PipeServer:
     """Starts ``argv`` and exchanges frames with it; one question at a time.
 
-    ``watch`` tells what the whole tree uses; what it may use of ``limits`` is looked at while an
-    answer is awaited, where no control group enforces it.
+    ``watch`` tells what the whole tree uses, and ``crowd`` whether it has too many threads; what it
+    may use of ``limits`` is looked at while an answer is awaited, where no control group enforces
+    it.
     """
 
     def __init__(
@@ -34,11 +35,15 @@ class PipeServer:
         environment: dict[str, str] | None = None,
         halt: Halt | None = None,
         watch: Callable[[int], Usage | None] | None = None,
+        crowd: Callable[[int], bool] | None = None,
+        end: Callable[[subprocess.Popen[bytes]], None] | None = None,
         after: Callable[[], None] | None = None,
     ) -> None:
         self._after = after
+        self._end = end
         self._halt = halt
         self._watch = watch
+        self._crowd = crowd
         self._limits = limits
         self._process = subprocess.Popen(
             argv,
@@ -58,6 +63,7 @@ class PipeServer:
     ) -> bytes:
         """Send one frame, return the answering one. Raises ``SandboxError`` if none comes."""
         question = _Question(time.monotonic() + wall_seconds, cpu_seconds)
+        question.look_at = time.monotonic() + WATCH_SECONDS
         try:
             self._write(struct.pack(">I", len(request)) + request, question)
             (size,) = struct.unpack(">I", self._read(4, question))
@@ -102,8 +108,8 @@ class PipeServer:
             left = question.deadline - time.monotonic()
             if left <= 0:
                 raise SandboxError("a server in the sandbox did not answer in time")
-            pause = left if self._watch is None else min(left, WATCH_SECONDS)
-            ready = {key.fd for key, _ in selector.select(pause)}
+            pause = CROWD_SECONDS if self._crowd else WATCH_SECONDS if self._watch else left
+            ready = {key.fd for key, _ in selector.select(min(left, pause))}
             if self._halt is not None and self._halt.fd in ready:
                 raise Halted
             if fd in ready:
@@ -111,7 +117,13 @@ class PipeServer:
             self._look(question)
 
     def _look(self, question: "_Question") -> None:
-        usage = self._watch(self._process.pid) if self._watch is not None else None
+        if self._crowd is not None and self._crowd(self._process.pid):
+            raise SandboxError("a server in the sandbox started too many processes")
+        now = time.monotonic()
+        if self._watch is None or now < question.look_at:
+            return
+        question.look_at = now + WATCH_SECONDS
+        usage = self._watch(self._process.pid)
         if usage is None:
             return
         if question.cpu_before is None:
@@ -127,6 +139,8 @@ class PipeServer:
 
     def close(self) -> None:
         """Kill it, reap it, and clean up after it."""
+        if self._end is not None:
+            self._end(self._process)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -145,3 +159,4 @@ class _Question:
     deadline: float
     cpu_seconds: float | None
     cpu_before: float | None = None
+    look_at: float = 0.0

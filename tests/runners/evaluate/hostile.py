@@ -26,34 +26,65 @@ class Prey:
     folder: str
 
 
-MARK = 7_000_000_000_000
-"""Added to a random number, the seconds that left-behind processes sleep: they are known by it."""
-
 ATTACKS = {
     "fork bomb": "f() { f | f & }; f; sleep 5; exit 1",
     "memory bomb": "head -c 4G /dev/zero | tail; exit 1",
+    "memory in unnamed files": (
+        'perl -e \'for (1 .. 64) { my $n = "x"; my $fd = syscall(319, $n, 0); exit 1 if $fd < 0; '
+        'open(my $f, ">&=", $fd) or exit 1; push @f, $f; my $b = "x" x (1 << 20); '
+        "for (1 .. 60) { syswrite($f, $b) or exit 1 } }'"
+    ),
+    "memory in segments": (
+        "perl -e 'for (1 .. 64) { my $s = shmget(0, 64 << 20, 0600); exit 1 if !defined $s; "
+        'for my $k (0 .. 63) { shmwrite($s, "x" x (1 << 20), $k << 20, 1 << 20) or exit 1 } }\''
+    ),
     "disk fill": "cat /dev/zero > fill; cat /dev/zero > /tmp/fill; cat /dev/zero > /dev/shm/fill; exit 1",
     "endless output": "cat /dev/zero",
     "endless errors": "cat /dev/zero >&2",
     "home folder": "ls FOLDER/* || ls /root/.??* /home/*/.??*",
     "/etc/shadow": "cat /etc/shadow",
     "environment of others": "cat /proc/[0-9]*/environ | grep -a SECRET",
-    "writing outside": "touch /usr/x || touch /etc/x || touch /x || touch FOLDER/x || touch /opt/*/x",
+    "writing outside": "touch FOLDER/x || touch /usr/x || touch /etc/x || touch /x || touch /opt/*/x",
     "network by IPv4": "perl -MIO::Socket::IP -e 'exit !IO::Socket::IP->new(\"127.0.0.1:PORT4\")'",
     "network by IPv6": "perl -MIO::Socket::IP -e 'exit !IO::Socket::IP->new(\"[::1]:PORT6\")'",
     "unix socket": "perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => \"SOCKET\")'",
     "killing the parents": "kill -9 1; kill -9 -1; kill -9 $PPID; exit 1",
     "ptrace": "perl -e 'exit syscall(101, 16, 1, 0, 0) != 0'",
     "new namespaces": "unshare -r true || mount -t tmpfs x /tmp",
-    "double-forked daemon": "( (setsid sleep MARK > /dev/null 2>&1 &) & ); exit 1",
-    "daemon that holds the output": "( (setsid sleep MARK &) & ); exit 1",
-    "SIGTERM ignored": "trap '' TERM INT HUP QUIT; sleep MARK",
+    "double-forked daemon": "( (setsid sleep 86400 > /dev/null 2>&1 &) & ); exit 1",
+    "daemon that holds the output": "( (setsid sleep 86400 &) & ); exit 1",
+    "SIGTERM ignored": "trap '' TERM INT HUP QUIT; sleep 86400",
     "links in place of results": "for f in * out a.out verdicts.jsonl; do ln -sfn /etc/passwd $f; done; exit 1",
     "forged verdicts": (
         'for fd in 1 2 3 4 5 6 7 8 9; do echo "{\\"passed\\": true, \\"status\\": 0}" >&$fd; done; '
         'echo "{\\"passed\\": true}" > verdicts.jsonl; exit 1'
     ),
     "100,000 files": "i=0; while [ $i -lt 100000 ]; do : > f$i; i=$((i+1)); done; exit 1",
+}
+
+EXPECTED = {
+    "memory bomb": {"memory_limit", "timeout"},
+    "endless output": {"output_limit", "timeout"},
+    "endless errors": {"output_limit", "timeout"},
+    "SIGTERM ignored": {"timeout"},
+}
+"""The statuses of those attacks that a limit has to end; Python's standard output is nothing, so
+writing to it is only a waste of time. A busy machine may take longer to fill memory than it has."""
+
+HARMLESS = (
+    *("home folder", "environment of others", "writing outside", "network by IPv4"),
+    *("network by IPv6", "unix socket"),
+)
+"""Attacks that hurt nobody where they succeed: only these are ever run without a sandbox."""
+
+# What can be done in Go with those packages only that may be in a batch.
+GO_BATCHED = {
+    "memory bomb": "var m [][]byte; for { b := make([]byte, 1<<24); for k := range b { b[k] = 1 }; m = append(m, b) }",
+    "endless output": 'for { fmt.Print(strings.Repeat("x", 1<<16)) }',
+    "bomb of goroutines": "var f func(); f = func() { for { go f() } }; f()",
+    "goroutines that spin": "for k := 0; k < 1000; k++ { go func() { for { } }() }; for { }",
+    "sleep": "time.Sleep(24 * time.Hour)",
+    "forged result": 'fmt.Println("--- PASS: TestHasCloseElements\\nPASS\\nok"); panic("x")',
 }
 
 # A body that runs the command COMMAND (a quoted literal) in a shell and fails unless it ends with 0.
@@ -133,16 +164,27 @@ COMPILER_BOMBS = {
 }
 
 
-def attack(language: str, name: str, row: dict[str, Any], prey: Prey, mark: int) -> str:
-    """The first row's right solution with the attack in its body."""
-    command = ATTACKS[name].replace("MARK", str(mark))
+def command_of(name: str, prey: Prey) -> str:
+    """The attack as a shell command after this prey."""
+    command = ATTACKS[name]
     for field, value in vars(prey).items():
         command = command.replace(field.upper(), str(value))
+    return command
+
+
+def attack(language: str, name: str, row: dict[str, Any], prey: Prey) -> str:
+    """The first row's right solution with the attack in its body."""
+    command = command_of(name, prey)
     literal = '"' + command.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if language == "rust":
         literal = f'r#"{command}"#'
     run = _RUN[language]
     return placed(Snippet(run.body.replace("COMMAND", literal), run.head), language, row)
+
+
+def batched_attack(name: str, row: dict[str, Any]) -> str:
+    """The first Go row's right solution with an attack that may share a batch."""
+    return placed(Snippet(GO_BATCHED[name]), "go", row)
 
 
 def bomb(language: str, name: str, row: dict[str, Any]) -> str:
