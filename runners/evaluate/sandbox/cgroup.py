@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import os
 import signal
+import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from runners.evaluate.sandbox.base import Limits
 
 _ROOT = Path("/sys/fs/cgroup")
+_JOIN = 'for group; do echo $$ > "$group/cgroup.procs" || exit 1; done'
 _counter = itertools.count()
 
 
@@ -47,7 +49,13 @@ class Cage:
             with contextlib.suppress(OSError):
                 (self.memory / "memory.peak").write_text("0")
         else:
+            # Memory and swap together may never be limited to less than memory alone.
+            together = self.memory / "memory.memsw.limit_in_bytes"
+            with contextlib.suppress(OSError):
+                together.write_text("-1")
             (self.memory / "memory.limit_in_bytes").write_text(str(limits.memory_bytes))
+            with contextlib.suppress(OSError):
+                together.write_text(str(limits.memory_bytes))
             with contextlib.suppress(OSError):
                 (self.memory / "memory.max_usage_in_bytes").write_text("0")
         (self.pids / "pids.max").write_text(str(limits.processes))
@@ -134,7 +142,9 @@ def make_cage(root: Path = _ROOT) -> Cage | None:
 
 def sweep_left_behind(root: Path = _ROOT) -> None:
     """Remove cages whose owner was killed before it could."""
-    for parent in {*(root / kind for kind in ("memory", "pids", "cpuacct")), _own_group(root)}:
+    own = _own_group(root)
+    version_1 = {root / kind for kind in ("memory", "pids", "cpuacct")}
+    for parent in {*version_1, *_places(root, own)}:
         for folder in parent.glob("mft-tui-*-*"):
             owner = folder.name.split("-")[2]
             if owner.isdigit() and not Path(f"/proc/{owner}").exists():
@@ -150,15 +160,21 @@ def _own_group(root: Path) -> Path:
 
 
 def _version_2(root: Path, name: str) -> Cage | None:
-    own = _own_group(root)
-    # A group that holds processes cannot have limited children, so the cage stands beside ours.
-    for parent in (own.parent if own != root else root, own):
+    for parent in _places(root, _own_group(root)):
         controllers = set((parent / "cgroup.subtree_control").read_text().split())
         if {"memory", "pids"} <= controllers and os.access(parent, os.W_OK):
             folder = parent / name
             folder.mkdir()
             return _kept_if_it_enforces(Cage(2, folder, folder, folder))
     return None
+
+
+def _places(root: Path, own: Path) -> tuple[Path, ...]:
+    """Where a cage of version 2 may stand.
+
+    A group that holds processes cannot have limited children, so beside ours, if that is allowed.
+    """
+    return (own.parent, own) if own != root else (root,)
 
 
 def _version_1(root: Path, name: str) -> Cage | None:
@@ -177,9 +193,19 @@ def _version_1(root: Path, name: str) -> Cage | None:
 
 
 def _kept_if_it_enforces(cage: Cage) -> Cage | None:
+    """The cage, if limits can be set and a process of ours may join: else it is removed."""
     try:
         cage.prepare(Limits(cpu_seconds=1, wall_seconds=1))
+        joined = subprocess.run(
+            ["/bin/sh", "-c", _JOIN, "sh", *map(str, cage.folders)],
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
     except OSError:
+        cage.close()
+        return None
+    if joined.returncode != 0:
+        # A group may be ours to make and its parent's processes not ours to move.
         cage.close()
         return None
     return cage

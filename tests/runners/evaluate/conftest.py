@@ -110,6 +110,16 @@ class Run:
         path = self.folder / "artifacts" / f"metrics_{model}" / f"verdicts_{task}_{model}.jsonl"
         return [json.loads(line) for line in path.open()]
 
+    def benchmarks(self, languages: dict[str, list[dict[str, Any]]]) -> None:
+        """Take these rows for the benchmark's."""
+        folder = self.folder / "benchmarks" / "humanevalpack"
+        folder.mkdir(parents=True)
+        for language, rows in languages.items():
+            (folder / f"{language}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        config = json.loads((self.folder / "config.json").read_text())
+        config["benchmarks"] = str(folder.parent)
+        (self.folder / "config.json").write_text(json.dumps(config))
+
     def start(self, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "runners.evaluate", str(self.folder)],

@@ -1,13 +1,18 @@
 """The evaluation job as a program: folders in, verdicts, metrics and events out."""
 
 import json
+import random
 import shutil
+import subprocess
 import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.runners.evaluate.conftest import NewRun, Rows
+from tests.runners.evaluate.conftest import NewRun, Rows, Run
+from tests.runners.evaluate.test_sandbox import processes_with
 
 PACK = ("python", "java", "js", "cpp", "go", "rust")
 
@@ -67,26 +72,86 @@ def test_a_killed_evaluation_goes_on_where_it_was(new_run: NewRun, rows: Rows) -
     assert [verdict["index"] for verdict in run.verdicts(TASK)] == list(range(30))
 
 
-def test_sigterm_ends_an_endless_program_at_once_and_leaves_nothing(
-    new_run: NewRun, rows: Rows
-) -> None:
-    run = new_run({TASK: [["import time\ntime.sleep(86423)\n"]]})
-    process = run.start()
-    deadline = time.monotonic() + 60
-    while '"started"' not in (
-        (run.folder / "events.jsonl").read_text() if (run.folder / "events.jsonl").exists() else ""
-    ):
+def sleeper(mark: str) -> str:
+    """A program that waits for a day in a process of its own, known by its command line."""
+    return f"import ctypes\nctypes.CDLL(None).system(b'sleep 86400; echo {mark}')\n"
+
+
+def until(holds: Callable[[], object], patience: float = 60.0) -> None:
+    """Wait until something holds, or fail."""
+    deadline = time.monotonic() + patience
+    while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(2)
 
+
+def cages_of(pid: int) -> list[str]:
+    """Control groups that a process made and left."""
+    name = f"mft-tui-{pid}-"
+    found = Path("/sys/fs/cgroup").rglob(f"{name}*") if Path("/sys/fs/cgroup").is_dir() else ()
+    return [str(path) for path in found]
+
+
+@pytest.mark.parametrize("way", ["fast", "plain"])
+def test_sigterm_ends_an_endless_program_at_once_and_leaves_nothing(
+    new_run: NewRun, rows: Rows, way: str
+) -> None:
+    mark = f"mark-{uuid.uuid4().hex}"
+    run = new_run({TASK: [[sleeper(mark)]]}, way=way)
+    process = run.start()
+    until(lambda: processes_with(f"echo {mark}"))
+
+    asked = time.monotonic()
     process.terminate()
     said, _ = process.communicate(timeout=60)
 
     assert process.returncode == 130, said
+    assert time.monotonic() - asked < 20
     assert not any(event["event"] == "finished" for event in run.events)
-    groups = Path("/sys/fs/cgroup/memory")
-    assert list(groups.glob(f"mft-tui-{process.pid}-*")) == []
+    assert processes_with(mark) == []
+    assert cages_of(process.pid) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("way", ["fast", "plain"])
+def test_an_evaluation_killed_at_random_moments_ends_with_the_same_scores_and_no_orphan(
+    new_run: NewRun, rows: Rows, way: str
+) -> None:
+    mark = f"mark-{uuid.uuid4().hex}"
+    generations = answers(rows, 16)
+    generations[2] = ["def broken(:"]
+    generations[5] = [rows("python")[5]["prompt"] + rows("python")[5]["buggy_solution"]]
+    # It ends by itself, so that what is killed beside it is no time-out.
+    generations[9] = [sleeper(mark).replace("86400", "1") + "assert False"]
+    whole = new_run({TASK: generations}, name="whole", way=way)
+    code, said = whole.finish()
+    assert code == 0, said
+
+    run = new_run({TASK: generations}, name="killed", way=way)
+    draw = random.Random(7)
+    for _ in range(6):
+        process = run.start()
+        try:
+            process.wait(draw.uniform(0.2, 3.0))
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        until(lambda: processes_with(mark) == [], 10)
+    killed = process.pid
+    code, said = run.finish()
+
+    assert code == 0, said
+    assert len([event for event in run.events if event["event"] == "started"]) >= 3
+    assert verdicts_without_time(run) == verdicts_without_time(whole)
+    assert run.metrics(TASK)[TASK] == whole.metrics(TASK)[TASK]
+    assert processes_with(mark) == []
+    assert cages_of(killed) == []
+
+
+def verdicts_without_time(run: Run) -> list[tuple[int, bool, str]]:
+    return [(v["index"], v["passed"], v["status"]) for v in run.verdicts(TASK)]
 
 
 def test_a_missing_toolchain_is_named_and_the_other_tasks_are_scored(
