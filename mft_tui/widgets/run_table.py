@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
@@ -102,6 +102,7 @@ class RunTable(ScrollView, can_focus=True):
         """The run that the cursor was put on; it stays there while rows come and go."""
         self._sought = False
         self._first: int | None = None
+        self._base: Style | None = None
         self.marked: dict[str, RunRow] = {}
         self.sort = "-created_at"
 
@@ -210,12 +211,20 @@ class RunTable(ScrollView, can_focus=True):
         self._place()
         self.refresh()
 
-    def _want(self, *, always: bool = False) -> None:
+    def _want(self, *, always: bool = False, ahead: bool = False) -> None:
+        """Ask for what is seen and not here, the cursor's page first; ``ahead``, for what is
+        beside it too: whoever scrolls on should not wait."""
         top = int(self.scroll_y)
-        last = min(max(0, self._count - 1), top + max(1, self.size.height))
-        for number in range(top // _PAGE, last // _PAGE + 1):
-            here = number in self._pages and number not in self._stale
-            if (not here or always) and number not in self._asked:
+        end = max(0, self._count - 1)
+        last = min(end, top + max(1, self.size.height))
+        seen = range(top // _PAGE, last // _PAGE + 1)
+        here = self.cursor // _PAGE
+        wanted = sorted(seen, key=lambda number: abs(number - here))
+        if ahead:
+            wanted += [n for n in (seen[-1] + 1, seen[0] - 1) if 0 <= n <= end // _PAGE]
+        for number in wanted:
+            fresh = number in self._pages and number not in self._stale
+            if (not fresh or (always and number in seen)) and number not in self._asked:
                 self._ask(number)
 
     def _ask(self, number: int) -> None:
@@ -241,7 +250,7 @@ class RunTable(ScrollView, can_focus=True):
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        self._want()
+        self._want(ahead=True)
 
     def validate_cursor(self, cursor: int) -> int:
         return max(0, min(cursor, max(0, self._count - 1)))
@@ -290,8 +299,12 @@ class RunTable(ScrollView, can_focus=True):
 
     # How it is drawn
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._base = self.rich_style  # once, not a line: it is blended through all ancestors
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
-        width, base = self.size.width, self.rich_style
+        width, base = self.size.width, self._base or self.rich_style
         if y == 0:
             return self._header(base).adjust_cell_length(width, base)
         index = int(self.scroll_y) + y - 1
