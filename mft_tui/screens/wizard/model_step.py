@@ -122,7 +122,8 @@ class ModelStep(StepPane):
 
     def leave(self) -> None:
         text = self.query_one(PathInput).value.strip()
-        if _meant(text) != str(self.draft.of("train").get("pretrained_model_path", "")):
+        known = str(self.draft.of("train").get("pretrained_model_path", ""))
+        if known not in (text, _meant(text)):
             self._take_text(text)
 
     def _take_text(self, text: str) -> None:
