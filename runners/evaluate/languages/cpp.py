@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.evaluate.languages.base import (
+    PARTS_BYTES,
     Bench,
     FastWay,
     Judgement,
@@ -34,10 +35,8 @@ _FLAGS = ("-std=c++11",)
 _LIBRARIES = ("-lcrypto", "-lssl")
 _COMPILE_SECONDS = 60.0
 _RUN_SECONDS = 60.0
-_BINARY_BYTES = 64 << 20
 _PARTS = "/opt/cpp-parts"
 _HEADER = "prelude.h"
-_HEADER_BYTES = 512 << 20
 _PRECOMPILE = (
     f'"$1" {" ".join(_FLAGS)} -x c++-header {_HEADER} -o {_HEADER}.gch && '
     f"tar cf parts.tar {_HEADER} {_HEADER}.gch"
@@ -75,9 +74,9 @@ class Cpp:
                 argv=["/bin/sh", "-c", _PRECOMPILE, "sh", bench.toolchain.programs["compiler"]],
                 files={_HEADER: PRELUDE.encode()},
                 collect="parts.tar",
-                keep_stdout=_HEADER_BYTES,
+                keep_stdout=PARTS_BYTES,
             ),
-            bench.timed(300.0),
+            bench.building(300.0),
         )
         unpack_into(folder, outcome, "the precompiled C++ prelude")
 
@@ -86,6 +85,8 @@ class Cpp:
         limits = bench.timed(_COMPILE_SECONDS)
         compiler = bench.toolchain.programs["compiler"]
         word = new_word() if bench.strict else None
+        # Its size is bounded as any file's; what else it says comes to little beside that.
+        largest = limits.disk_bytes + limits.output_bytes
         built = bench.run(
             Program(
                 argv=linking_proof([compiler, *_FLAGS, "test.cpp", *_LIBRARIES], word),
@@ -94,18 +95,20 @@ class Cpp:
                     **proof_files(word),
                 },
                 collect="a.out",
-                keep_stdout=_BINARY_BYTES,
+                keep_stdout=largest,
             ),
-            limits,
+            replace(limits, output_bytes=largest),
         )
         compiled = settle(built, limits, "compile_error")
         if not compiled.passed:
             return compiled
-        return after(compiled, self._run(built.stdout, bench, word))
+        return after(compiled, self._run(source, built.stdout, bench, word))
 
-    def _run(self, binary: bytes, bench: Bench, word: str | None) -> Judgement:
+    def _run(self, source: Source, binary: bytes, bench: Bench, word: str | None) -> Judgement:
         limits = bench.timed(_RUN_SECONDS)
-        outcome = bench.run(Program(argv=["./a.out"], files={"a.out": binary}), limits)
+        # The reference runs it where it compiled it.
+        files = {"test.cpp": source.text.encode("utf-8", "surrogatepass"), "a.out": binary}
+        outcome = bench.run(Program(argv=["./a.out"], files=files), limits)
         return proven(settle(outcome, limits, wrong_or_crashed(outcome.stderr)), outcome, word)
 
     def fast(self, bench: Bench) -> FastWay | None:
@@ -116,8 +119,9 @@ class Cpp:
 class CppFast:
     """Compiles against the precompiled prelude and runs at once, in one sandbox.
 
-    The compiler reads the same text with the same flags; a faster linker is used where there is
-    one. The program's own limits apply from its first instruction, because they count by process.
+    The compiler reads the same text with the same flags, and finds the headers of its first lines
+    included already; a faster linker is used where there is one. The program's own limits apply
+    from its first instruction, because they count by process.
     """
 
     def __init__(self, bench: Bench) -> None:
@@ -135,9 +139,6 @@ class CppFast:
     def _judge(self, source: Source) -> Judgement | None:
         if not source.text.startswith(PRELUDE):
             return None
-        # Line numbers stay those of the whole text, so that messages and __LINE__ do too.
-        lines = PRELUDE.count("\n")
-        body = f'#line {lines + 1} "test.cpp"\n{source.text[len(PRELUDE) :]}'
         compiler = self._bench.toolchain.programs["compiler"]
         include = ["-include", f"{_PARTS}/{_HEADER}", "-pipe", *self._linking]
         limits = self._bench.timed(_COMPILE_SECONDS)
@@ -146,7 +147,10 @@ class CppFast:
         outcome = self._bench.run(
             Program(
                 argv=compile_and_run("./a.out", linking_proof(command, word), no),
-                files={"test.cpp": body.encode("utf-8", "surrogatepass"), **proof_files(word)},
+                files={
+                    "test.cpp": source.text.encode("utf-8", "surrogatepass"),
+                    **proof_files(word),
+                },
                 mounts=(Mount(self._bench.prepared, _PARTS),),
             ),
             limits,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.evaluate.languages.base import (
+    PARTS_BYTES,
     Bench,
     FastWay,
     Judgement,
@@ -80,7 +81,7 @@ class Go:
 
     def prepare(self, bench: Bench, folder: Path) -> None:
         """A build cache that holds testify and what vet knows of it, and the batch builder."""
-        limits = bench.timed(300.0)
+        limits = bench.building(300.0)
         argv = ["/bin/sh", "-c", _WARM_UP, "sh", bench.toolchain.programs["go"]]
         outcome = bench.run(
             Program(
@@ -88,7 +89,7 @@ class Go:
                 files={"main_test.go": _WARM_TEXT.encode(), "batch.go": _BATCH.read_bytes()},
                 environment={"GOCACHE": "/work/gocache"},
                 collect="cache.tar",
-                keep_stdout=512 << 20,
+                keep_stdout=PARTS_BYTES,
             ),
             limits,
         )

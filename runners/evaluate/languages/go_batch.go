@@ -3,7 +3,8 @@
 // Runs inside the sandbox, in a folder with in/NAME.go for each program. A program is taken only if
 // nothing of it can run, or be noticed, while another one's tests run: it declares no package-level
 // variable, no init, no main; it imports only packages that are known; it gives the compiler no
-// directives. Each becomes a package of its own. What vet or the compiler objects to is left out.
+// directives; it does not ask for the names of types and tests, which are others in a batch. Each
+// becomes a package of its own. What vet or the compiler objects to is left out.
 //
 // The arguments are the go command, a word that each test writes when it has ended ("-" for none),
 // and the flags of vet that "go test" uses.
@@ -28,6 +29,11 @@ import (
 )
 
 const root = "gopath/src"
+
+// What tells a program its package's or its test's name: verbs that print types (also one that is
+// put together from pieces), a test's name and folder, the words of a run-time panic.
+var namesThings = regexp.MustCompile(
+	"%[-+ 0-9.*\\[\\]]*[#T]|%[\"'`]|\\.Name\\(|TempDir|\\brecover\\b")
 
 var known = map[string]bool{}
 
@@ -67,7 +73,7 @@ func main() {
 func alone(name string, source []byte) ([]byte, []string) {
 	if bytes.Contains(source, []byte("//go:")) || bytes.Contains(source, []byte("+build")) ||
 		bytes.Contains(source, []byte("//line")) || bytes.Contains(source, []byte("/*line")) ||
-		bytes.Contains(source, []byte("//export")) {
+		bytes.Contains(source, []byte("//export")) || namesThings.Match(source) {
 		return nil, nil
 	}
 	files := token.NewFileSet()

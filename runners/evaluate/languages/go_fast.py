@@ -86,6 +86,7 @@ class GoFast:
             memory_bytes=self._bench.limits.memory_bytes,
             processes=max(512, self._bench.limits.processes),
             disk_bytes=1 << 30,
+            output_bytes=_BINARY_BYTES,
         )
 
     def _run(self, binary: bytes, name: str, word: str | None, *, tests: int) -> Judgement | None:

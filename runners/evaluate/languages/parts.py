@@ -11,7 +11,8 @@ from runners.evaluate.verdicts import quoted
 _NOT_COMPILED = 97
 _COMPILE_AND_RUN = (
     'word=$1 program=$2; shift 2; "$@" >.compiler 2>&1 </dev/null || '
-    f'{{ echo "$word"; cat .compiler >&2; exit {_NOT_COMPILED}; }}; exec "$program"'
+    f'{{ echo "$word"; cat .compiler >&2; exit {_NOT_COMPILED}; }}; '
+    'rm -f .compiler proof.c proof.o; exec "$program"'
 )
 
 
@@ -20,7 +21,8 @@ def compile_and_run(program: str, compiler: Sequence[str], word: str) -> list[st
 
     The compiler is silent when it is content, as warnings are no part of a verdict. When it is
     not, ``word`` is all of standard output: a program may end with any status, and must not know
-    the word, so that ``refused`` can tell the two apart.
+    the word, so that ``refused`` can tell the two apart. The program finds no file beside it that
+    it would not find the plain way.
     """
     return ["/bin/sh", "-c", _COMPILE_AND_RUN, "sh", word, program, *compiler]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.evaluate.languages.base import (
+    PARTS_BYTES,
     Bench,
     FastWay,
     Judgement,
@@ -25,7 +26,7 @@ from runners.evaluate.languages.base import (
 from runners.evaluate.languages.parts import compile_and_run, refused, unpack_into
 from runners.evaluate.languages.probe import answer, shown_at
 from runners.evaluate.languages.proof import COMPILE_PROOF, WRAP_MAIN, new_word, proof_c, proven
-from runners.evaluate.sandbox.base import Limits, Mount, Program
+from runners.evaluate.sandbox.base import Mount, Program
 from runners.evaluate.toolfolders import installed
 from runners.evaluate.verdicts import Status
 
@@ -113,13 +114,13 @@ class Rust:
 
     def prepare(self, bench: Bench, folder: Path) -> None:
         """Cargo's target folder with the crates checked and built."""
-        limits = Limits(900.0, 3600.0, memory_bytes=4 << 30, processes=512, disk_bytes=1 << 30)
+        limits = bench.building(900.0)
         outcome = bench.run(
             Program(
                 argv=["/bin/sh", "-c", _BUILD, "sh", bench.toolchain.programs["bin"]],
                 files={**_project("fn main() {}\n"), **_crate_files()},
                 collect="parts.tar",
-                keep_stdout=1 << 30,
+                keep_stdout=PARTS_BYTES,
             ),
             limits,
         )
@@ -215,11 +216,13 @@ def cargo_is_needless(source: Source) -> bool:
     """True when the test build alone, made without cargo, behaves as cargo's two steps do.
 
     The text outside the row's tests must not mention configuration, attributes, macros of its own,
-    the test module, the environment or files, and must start with its ``main``.
+    the test module, the environment, files, processes or foreign code, and must start with its
+    ``main``.
     """
     candidate = source.text.removesuffix(reference_text(source.row, source.family))
     return candidate.lstrip().startswith(_MAIN) and not re.search(
-        r"\bcfg\b|#\s*!?\s*\[|\btests?\b|macro_rules|\binclude|env\b|\bfs\b|\bFile\b",
+        r"\bcfg\b|#\s*!?\s*\[|\btests?\b|macro_rules|\binclude|env\b|\bfs\b|\bFile\b"
+        r"|Path|\bCommand\b|\bprocess\b|\bextern\b|\bio\b|\bos\b|\bnet\b|\bpanic::|asm!|\blibc\b",
         candidate,
     )
 

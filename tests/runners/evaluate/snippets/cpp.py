@@ -26,6 +26,15 @@ CPP = table(
         "library error": "string().substr(1);",
         "file written": 'if (!(ofstream("x") << "x")) throw 1;',
         "missing file": 'if (!ifstream("/nowhere")) throw 1;',
+        "own file": 'if (!ifstream("test.cpp")) throw 1;',
+        "own text": (
+            '{ ifstream f("test.cpp"); string s; getline(f, s); '
+            'if (s != "using namespace std;") throw 1; }'
+        ),
+        "files beside it": (
+            'if (system("[ \\"$(ls -A | sort | tr \'\\\\n\' /)\\" = a.out/test.cpp/ ]")) throw 1;'
+        ),
+        "large binary": "static char large[80 << 20] = {1}; if (!large[0]) throw 1;",
         "environment": 'if (!getenv("NOT_THERE")) throw 1;',
         "process": 'if (system("true")) throw 1;',
         "wrong return": "return !true;",

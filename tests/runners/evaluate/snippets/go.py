@@ -70,6 +70,28 @@ GO = table(
     generic=Snippet(tail="func id[T any](x T) T { return x }"),
     unicode_identifier=Snippet(tail="const größe = 1"),
     method=Snippet(tail='type T int\nfunc (t T) String() string { return "" }'),
+    name_of_a_type=Snippet(
+        'if fmt.Sprintf("%T", T{}) != "main.T" { panic(1) }', tail="type T struct{}"
+    ),
+    type_in_its_syntax=Snippet(
+        'if fmt.Sprintf("%+#v", T{}) != "main.T{}" { panic(1) }', tail="type T struct{}"
+    ),
+    verb_in_pieces=Snippet(
+        'if fmt.Sprintf("%"+string(rune(84)), T{}) != "main.T" { panic(1) }',
+        tail="type T struct{}",
+    ),
+    name_of_the_test=Snippet(
+        tail='func TestNamed(t *testing.T) { if t.Name() != "TestNamed" { t.Fatal(t.Name()) } }'
+    ),
+    words_of_a_panic=Snippet(
+        'defer func() { if fmt.Sprint(recover()) != "interface conversion: interface {} is main.T, not int" '
+        "{ panic(2) } }(); var e interface{} = T{}; _ = e.(int)",
+        tail="type T struct{}",
+    ),
+    remainder_of_a_character=Snippet("if ('b'-'a')%26+'a' != 'b' { panic(1) }"),
+    sub_tests=Snippet(
+        tail='func TestSub(t *testing.T) { t.Run("a", func(t *testing.T) {}); t.Run("b", func(t *testing.T) { t.Parallel() }) }'
+    ),
     copied_lock=Snippet(head='import "sync"', tail="func l(m sync.Mutex) {}"),
     build_tag=Snippet(head="//go:build ignore"),
     package_again=Snippet(tail="package main"),

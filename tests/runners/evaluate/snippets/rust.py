@@ -19,7 +19,7 @@ RUST = table(
         "memory": "let _m = vec![1u8; 3 << 30];",
         "standard input": "if std::io::stdin().read_line(&mut String::new()).unwrap() == 0 { panic!() }",
         "closed stdout": "{ use std::os::fd::FromRawFd; drop(unsafe { std::fs::File::from_raw_fd(1) }); }",
-        "bytes that are no text": "{ use std::io::Write; std::io::stdout().writetable(&[255]).unwrap(); }",
+        "bytes that are no text": "{ use std::io::Write; std::io::stdout().write_all(&[255]).unwrap(); }",
         "thread left running": "std::thread::spawn(|| loop {});",
         "panic elsewhere": "let _ = std::thread::spawn(|| panic!()).join();",
         "division by zero": "let z = numbers.len() * 0; let _ = 1 / z;",
@@ -36,6 +36,13 @@ RUST = table(
         "process": 'assert!(std::process::Command::new("true").status().unwrap().success());',
         "wrong return": "if true { return false; }",
         "unsafe": "unsafe { *(8 as *mut i32) = 1; }",
+        "project file exists": 'assert!(std::path::Path::new("Cargo.toml").exists());',
+        "project file by a process": 'assert!(std::process::Command::new("cat").arg("Cargo.toml").status().unwrap().success());',
+        "own path": 'assert!(std::env::current_exe().unwrap().ends_with("candidate"));',
+        "caught panic": 'assert!(std::panic::catch_unwind(|| panic!("x")).is_err());',
+        "name of a type": 'assert_eq!(std::any::type_name::<std::num::Wrapping<u8>>(), "core::num::wrapping::Wrapping<u8>");',
+        "module path": 'assert_eq!(module_path!(), "candidate");',
+        "name of the thread": "assert!(std::thread::current().name().is_some());",
         "unused": "let unused = 1;",
         "missing name": "nothing_there();",
         "borrowed twice": "let mut s = String::new(); let a = &mut s; s.push('x'); a.push('y');",
@@ -67,6 +74,10 @@ RUST = table(
     build_environment=Snippet(tail='const N: &str = env!("CARGO_PKG_NAME");'),
     foreign_function=Snippet(
         tail='extern "C" { fn nothing_there(); }\nfn f() { unsafe { nothing_there() } }'
+    ),
+    foreign_open=Snippet(
+        'unsafe { assert!(open(b"Cargo.toml\0".as_ptr(), 0) >= 0) }',
+        tail='extern "C" { fn open(path: *const u8, flags: i32) -> i32; }',
     ),
     constant_panic=Snippet(tail='const _: () = assert!(1 > 2, "x");'),
     async_function=Snippet(tail="async fn a() {}"),
