@@ -10,17 +10,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import psutil
-
 from runners.evaluate.items import Item, TaskItems
 from runners.evaluate.judge import Judge
 from runners.evaluate.languages.base import Judgement
 from runners.evaluate.sandbox.base import SandboxError
 from runners.evaluate.sandbox.halt import Halt, Halted
+from runners.hardware.host import detect_cpus, detect_memory
 
 _POLL_SECONDS = 0.2
 _TYPICAL_BYTES = 1 << 30
 _FAULTS_THAT_STOP = 20
+_CORES_OF_A_WORKER = 8
 _DOUBTFUL = {"timeout", "sandbox_error"}
 
 
@@ -44,12 +44,13 @@ class Judged:
 def worker_count(asked: int | None, *, cores: int | None = None, free: int | None = None) -> int:
     """Workers: those asked for, else one a core this process may use, fewer where memory is short.
 
-    A gibibyte a worker is what compilers take; programs have their own limit.
+    The container's share counts, where there is one. A gibibyte a worker is what compilers take;
+    programs have their own limit.
     """
     if asked is not None:
         return asked
-    usable = cores if cores is not None else len(os.sched_getaffinity(0))
-    available = free if free is not None else psutil.virtual_memory().available
+    usable = cores if cores is not None else detect_cpus().usable
+    available = free if free is not None else detect_memory().available
     return max(1, min(usable, int(0.8 * available) // _TYPICAL_BYTES))
 
 
@@ -89,7 +90,7 @@ def judge_all(
     for _ in range(workers):
         todo.put(None)
     threads = [
-        threading.Thread(target=_work, args=(todo, done, make_judge, halt), name=f"judge-{n}")
+        threading.Thread(target=_work, args=(n, todo, done, make_judge, halt), name=f"judge-{n}")
         for n in range(workers)
     ]
     for thread in threads:
@@ -117,13 +118,27 @@ def judge_all(
         yield from _once_more(doubtful, make_judge, halt, stopping)
 
 
+def narrow(worker: int, cores: Sequence[int]) -> set[int]:
+    """The cores of a worker's programs, out of all ``cores``: a few of them, beside each other.
+
+    Virtual machines, compilers and Go's runtime start threads by the number of cores that they see.
+    On a large machine they would start more than a program may, and a verdict would depend on the
+    machine.
+    """
+    first = worker * _CORES_OF_A_WORKER // 2
+    return {cores[(first + n) % len(cores)] for n in range(_CORES_OF_A_WORKER)}
+
+
 def _work(
+    number: int,
     todo: "queue.SimpleQueue[Unit | None]",
     done: "queue.SimpleQueue[Judged | BaseException | None]",
     make_judge: Callable[[], Judge],
     halt: Halt,
 ) -> None:
     judge: Judge | None = None
+    # Of this thread, and so of the processes that it starts.
+    os.sched_setaffinity(0, narrow(number, sorted(os.sched_getaffinity(0))))
     try:
         judge = make_judge()
         while (unit := todo.get()) is not None and not halt.is_set:
@@ -178,6 +193,7 @@ def _once_more(
     done: queue.SimpleQueue[Judged | BaseException | None] = queue.SimpleQueue()
 
     def run() -> None:
+        os.sched_setaffinity(0, narrow(0, sorted(os.sched_getaffinity(0))))
         judge = make_judge()
         try:
             for one in doubtful:

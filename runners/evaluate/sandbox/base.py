@@ -36,7 +36,8 @@ class Limits:
     """What a program may use. Seconds and bytes.
 
     ``cpu_seconds`` is the limit that decides verdicts (SIGXCPU, then SIGKILL, for each process);
-    ``wall_seconds`` only ends what sleeps, and is generous so that a busy machine changes nothing.
+    ``wall_seconds`` only ends what sleeps: it is generous, and what computes gets more of it where
+    the machine has little time for it, so that a busy machine changes nothing.
     All processes together may use ``tree_cpu_seconds``.
     ``memory_bytes`` counts all processes and their files in ``/work``; ``processes`` counts
     threads too; a program that writes more than ``output_bytes`` to its streams is ended.
