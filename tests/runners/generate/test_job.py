@@ -2,11 +2,8 @@
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,6 @@ import pytest
 from runners.benchmarks.demo import demo_benchmarks, ideal_answers
 from runners.benchmarks.prompts import REFERENCE
 from runners.benchmarks.tasks import TASKS
-from runners.config import GenerateConfig
-from runners.lifecycle.command import job_command
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -100,80 +95,6 @@ def test_questions_that_a_completions_file_lacks_are_named(tmp_path: Path) -> No
     result = finished(prepared(tmp_path / "run", engine="completions", completions=str(made)))
     assert result.returncode == 1
     assert "1 questions have no completion: mbpp 0" in result.stderr
-
-
-@pytest.mark.slow
-def test_a_job_killed_three_times_ends_with_the_same_files(
-    tmp_path: Path, checkpoint: Callable[[str], Path]
-) -> None:
-    config = {"model": str(checkpoint("qwen2")), "max_length": 420, "batch_size": 3}
-    whole = prepared(tmp_path / "whole", **config)
-    assert finished(whole).returncode == 0
-    run = prepared(tmp_path / "killed", **config)
-    chance = random.Random(11)
-    for kill in range(3):
-        process = subprocess.Popen(
-            command(run), env=environment(), cwd=PROJECT, stderr=subprocess.DEVNULL
-        )
-        before = len(answered_whole(run)) if kill else 0
-        deadline = time.monotonic() + 300
-        while process.poll() is None and time.monotonic() < deadline:
-            folder = run / "artifacts" / "generations_tiny"
-            if folder.is_dir() and len(_whole_lines(folder)) >= before + chance.randint(1, 5):
-                break
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert len(answered_whole(run)) < 26, "the job was over before it could be killed"
-        _tear_last_line(run / "artifacts" / "generations_tiny")
-    result = finished(run)
-    assert result.returncode == 0, result.stderr
-    assert task_files(run) == task_files(whole)
-    assert len(task_files(whole)) == 13
-    assert sorted(answered(run)) == sorted(answered(whole))
-    assert len(set(answered(run))) == 26
-
-
-def _whole_lines(folder: Path) -> list[bytes]:
-    return [
-        line
-        for path in folder.glob("completions_*.jsonl")
-        for line in path.read_bytes().splitlines(keepends=True)
-        if line.endswith(b"\n")
-    ]
-
-
-def answered_whole(run: Path) -> list[bytes]:
-    return _whole_lines(run / "artifacts" / "generations_tiny")
-
-
-def _tear_last_line(folder: Path) -> None:
-    """What a kill in the middle of a write leaves."""
-    path = max(folder.glob("completions_*.jsonl"), key=lambda p: p.stat().st_mtime)
-    with path.open("ab") as file:
-        file.write(b'{"task":"mbpp","ind')
-
-
-@pytest.mark.slow
-def test_two_ranks_answer_each_question_once(
-    tmp_path: Path, checkpoint: Callable[[str], Path]
-) -> None:
-    config = {"model": str(checkpoint("qwen2")), "max_length": 200, "batch_size": 2}
-    alone = prepared(tmp_path / "alone", **config)
-    assert finished(alone).returncode == 0
-    run = prepared(tmp_path / "two", **config, num_processes=2, use_cpu=True)
-    launch = job_command(GenerateConfig(**json.loads((run / "config.json").read_text())), run)
-    result = subprocess.run(
-        launch.argv,
-        capture_output=True,
-        text=True,
-        env={**environment(), **launch.env},
-        cwd=PROJECT,
-        timeout=500,
-    )
-    assert result.returncode == 0, result.stderr
-    assert sorted(answered(run)) == sorted(answered(alone))
-    assert task_files(run) == task_files(alone)
 
 
 @pytest.mark.parametrize(
