@@ -8,7 +8,7 @@ from runners.errors import MissingInputError
 from runners.evaluate.sandbox.base import Limits, Program, Sandbox, SandboxError
 from runners.evaluate.sandbox.bwrap import BwrapSandbox
 from runners.evaluate.sandbox.direct import DirectSandbox
-from runners.evaluate.sandbox.docker import DockerSandbox, engine_or_error
+from runners.evaluate.sandbox.docker import DockerSandbox, engine_or_error, sweep_containers
 from runners.evaluate.sandbox.halt import Halt
 
 INSTALL_BWRAP = "apt-get install -y bubblewrap"
@@ -31,6 +31,7 @@ def make_sandbox(config: EvaluateConfig, halt: Halt | None = None) -> Callable[[
 
     if config.sandbox == "docker":
         engine_or_error()
+        sweep_containers()
 
     def make() -> Sandbox:
         if config.sandbox == "docker":

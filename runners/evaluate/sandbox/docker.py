@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from runners.errors import MissingInputError
@@ -43,8 +44,10 @@ _COLLECT = (
     f"tar xf - && rm {_STDIN} && out=$1 && shift && "
     '{ "$@" 1>&2 </dev/null || exit $?; } && exec cat -- "$out"'
 )
-_ENGINE_FAULTS = (125,)
-_OUT_OF_MEMORY = 137
+_LABEL = "mft-tui.owner"
+_STATE = "{{.State.Status}} {{.State.OOMKilled}}"
+# Containers outlive the client that was killed, so each has an end of its own, well after ours.
+_GRACE_SECONDS = 60
 
 
 class DockerSandbox:
@@ -59,7 +62,8 @@ class DockerSandbox:
 
     def command(self, program: Program, limits: Limits, container: str) -> list[str]:
         """The engine's command line for a program."""
-        argv = [self._executable, "run", "--rm", "--interactive", "--name", container]
+        argv = [self._executable, "run", "--interactive", "--name", container]
+        argv += ["--label", f"{_LABEL}={os.getpid()}"]
         argv += ["--network", "none", "--read-only", "--cap-drop", "ALL"]
         argv += ["--security-opt", "no-new-privileges", "--user", "1000:1000", "--init"]
         argv += ["--memory", str(limits.memory_bytes), "--memory-swap", str(limits.memory_bytes)]
@@ -80,7 +84,9 @@ class DockerSandbox:
         environment: Mapping[str, str] = {"HOME": WORK, "LANG": "C.UTF-8", **program.environment}
         for key, value in environment.items():
             argv += ["--env", f"{key}={value}"]
-        argv += ["--workdir", WORK, self._image, "/bin/sh", "-c"]
+        argv += ["--workdir", WORK, self._image]
+        argv += ["timeout", "-s", "KILL", str(round(limits.wall_seconds) + _GRACE_SECONDS)]
+        argv += ["/bin/sh", "-c"]
         if program.collect is None:
             return [*argv, _UNPACK, "sh", *program.argv]
         return [*argv, _COLLECT, "sh", program.collect, *program.argv]
@@ -88,6 +94,7 @@ class DockerSandbox:
     def run(self, program: Program, limits: Limits) -> Outcome:
         """Run in a fresh container. Raises ``SandboxError`` when the engine fails."""
         container = f"mft-{secrets.token_hex(8)}"
+        states: list[str] = []
         stdin = os.memfd_create("mft", os.MFD_CLOEXEC)
         try:
             with os.fdopen(os.dup(stdin), "wb") as file:
@@ -100,16 +107,11 @@ class DockerSandbox:
                 keep_stdout=program.keep_stdout,
                 keep_stderr=KEPT_OUTPUT,
                 halt=self._halt,
-                end=lambda process: self._end(process, container),
+                end=lambda process: states.append(self._end(process, container)),
             )
         finally:
             os.close(stdin)
-        if outcome.exit_code in _ENGINE_FAULTS:
-            raise SandboxError(
-                f"the container engine failed: {outcome.stderr.decode(errors='replace').strip()}",
-                fix=f"Build the image, if it is not there: {build_line(self._image)}",
-            )
-        return outcome
+        return _judged_by(states[0], outcome, build_line(self._image))
 
     def serve(self, program: Program, limits: Limits) -> Server:
         """Not offered: every program gets a container, the plain way."""
@@ -118,16 +120,51 @@ class DockerSandbox:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _end(self, process: subprocess.Popen[bytes], container: str) -> None:
-        """The client's death does not end the container; its name does."""
+    def _end(self, process: subprocess.Popen[bytes], container: str) -> str:
+        """Remove the container; the client's death does not. What the engine says of its state."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, 9)
-        subprocess.run(
-            [self._executable, "kill", container],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
+        told = _ask(self._executable, "inspect", "--format", _STATE, container)
+        _ask(self._executable, "rm", "--force", container)
+        return told
+
+
+def _judged_by(state: str, outcome: Outcome, build: str) -> Outcome:
+    """The outcome, by what the engine says of the container.
+
+    A program may end with any status, 125 of a failing engine included. Raises ``SandboxError``
+    where there was no container, or none that was started.
+    """
+    status, _, out_of_memory = state.partition(" ")
+    if status in {"", "created"} and outcome.ended == "exited":
+        raise SandboxError(
+            f"the container engine failed: {outcome.stderr.decode(errors='replace').strip()}",
+            fix=f"Build the image, if it is not there: {build}",
         )
+    if out_of_memory == "true" and outcome.exit_code != 0:
+        return replace(outcome, ended="memory_limit", exit_code=None)
+    return outcome
+
+
+def sweep_containers(executable: str = "docker") -> None:
+    """Remove containers of evaluations that were killed before they could."""
+    found = _ask(
+        executable,
+        *("ps", "--all", "--filter", f"label={_LABEL}"),
+        *("--format", f'{{{{.ID}}}} {{{{.Label "{_LABEL}"}}}}'),
+    )
+    for line in found.splitlines():
+        container, _, owner = line.partition(" ")
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            _ask(executable, "rm", "--force", container)
+
+
+def _ask(executable: str, *words: str) -> str:
+    """What the engine prints; nothing when it fails."""
+    asked = subprocess.run(
+        [executable, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() if asked.returncode == 0 else ""
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:

@@ -6,13 +6,14 @@ for texts that are trusted.
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from runners.evaluate.sandbox.base import MIB, Limits, Mount, Program
-from runners.evaluate.sandbox.docker import DockerSandbox, archive
+from runners.evaluate.sandbox.base import MIB, Limits, Mount, Program, SandboxError
+from runners.evaluate.sandbox.docker import DockerSandbox, archive, sweep_containers
 from tests.runners.evaluate.conftest import NewRun, Rows
 
 LIMITS = Limits(5.0, 30.0, memory_bytes=256 * MIB, processes=64, disk_bytes=16 * MIB)
@@ -25,9 +26,19 @@ with open(os.environ["ENGINE_LOG"], "a") as log:
 if words[0] == "version":
     print("25.0")
 elif words[0] == "run":
+    state = os.environ.get("ENGINE_STATE", "exited false")
+    with open(os.environ["ENGINE_LOG"] + ".state", "w") as file:
+        file.write(state)
+    if state == "none":
+        sys.exit("docker: no such image")
     command = words[words.index("the-image") + 1 :]
     with tempfile.TemporaryDirectory() as work:
         sys.exit(subprocess.run(command, cwd=work).returncode)
+elif words[0] == "inspect":
+    state = open(os.environ["ENGINE_LOG"] + ".state").read()
+    sys.exit(1) if state == "none" else print(state)
+elif words[0] == "ps":
+    print(os.environ.get("ENGINE_CONTAINERS", ""))
 """
 
 
@@ -81,15 +92,80 @@ def stand_in(folder: Path) -> Path:
 
 
 def test_a_program_gets_its_standard_input_and_no_file_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Path,
 ) -> None:
-    monkeypatch.setenv("ENGINE_LOG", str(tmp_path / "asked.jsonl"))
-    sandbox = DockerSandbox("the-image", executable=str(stand_in(tmp_path)))
+    sandbox = DockerSandbox("the-image", executable=str(engine))
     program = Program(argv=["/bin/sh", "-c", "cat; ls -A"], files={"a": b""}, stdin=b"word\n")
 
     outcome = sandbox.run(program, LIMITS)
 
     assert (outcome.stdout, outcome.stderr) == (b"word\na\n", b"")
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ENGINE_LOG", str(tmp_path / "asked.jsonl"))
+    return stand_in(tmp_path)
+
+
+def test_a_programs_own_status_is_not_the_engines(engine: Path) -> None:
+    sandbox = DockerSandbox("the-image", executable=str(engine))
+
+    outcome = sandbox.run(Program(argv=["/bin/sh", "-c", "exit 125"]), LIMITS)
+
+    assert (outcome.ended, outcome.exit_code) == ("exited", 125)
+
+
+@pytest.mark.parametrize("state", ["none", "created false"])
+def test_a_container_that_was_never_started_is_the_engines_fault(
+    engine: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    monkeypatch.setenv("ENGINE_STATE", state)
+    sandbox = DockerSandbox("the-image", executable=str(engine))
+
+    with pytest.raises(SandboxError) as caught:
+        sandbox.run(Program(argv=["/bin/sh", "-c", "exit 125"]), LIMITS)
+
+    assert "docker build -t the-image" in str(caught.value)
+
+
+def test_a_container_that_ran_out_of_memory_is_told_by_the_engine(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINE_STATE", "exited true")
+    sandbox = DockerSandbox("the-image", executable=str(engine))
+
+    outcome = sandbox.run(Program(argv=["/bin/sh", "-c", "exit 137"]), LIMITS)
+
+    assert (outcome.ended, outcome.exit_code) == ("memory_limit", None)
+
+
+def test_every_container_is_removed_and_ends_by_itself_if_we_cannot(
+    engine: Path, tmp_path: Path
+) -> None:
+    DockerSandbox("the-image", executable=str(engine)).run(Program(argv=["true"]), LIMITS)
+
+    asked = [json.loads(line) for line in (tmp_path / "asked.jsonl").open()]
+    (run,) = [words for words in asked if words[0] == "run"]
+    (removed,) = [words for words in asked if words[0] == "rm"]
+    name = run[run.index("--name") + 1]
+    assert removed == ["rm", "--force", name]
+    at = run.index("the-image") + 1
+    assert run[at : at + 4] == ["timeout", "-s", "KILL", "90"]
+
+
+def test_containers_of_dead_evaluations_are_swept_up(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    listed = f"abandoned {gone.pid}\nours {os.getpid()}\nodd x"
+    monkeypatch.setenv("ENGINE_CONTAINERS", listed)
+
+    sweep_containers(str(engine))
+
+    asked = [json.loads(line) for line in (tmp_path / "asked.jsonl").open()]
+    assert [words for words in asked if words[0] == "rm"] == [["rm", "--force", "abandoned"]]
 
 
 def test_an_evaluation_uses_the_images_toolchain_and_nothing_of_this_machine(
