@@ -17,7 +17,7 @@ from mft_tui.screens.wizard.records import Place, counted, places, record_at
 from mft_tui.screens.wizard.step import StepPane
 from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.path_input import PathInput
-from mft_tui.widgets.quantities import bar, size
+from mft_tui.widgets.quantities import bar, size, span
 from runners.errors import MftError
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class DataStep(StepPane):
             [Option(place.shown(), disabled=not place.file) for place in self._places]
         )
         found = f"{report.records:,} records in {counted(len(report.tasks), 'task')}"
-        words = f"{found}, {report.seconds:.1f} s"
+        words = found if report.seconds < 1 else f"{found}, {span(report.seconds)}"
         if report.error_count:
             problems = counted(report.error_count, "problem")
             words += f" · {problems}"

@@ -4,6 +4,7 @@ The pictures in ``docs/pictures`` are what the README shows and what a screen is
 ``MFT_PICTURES=renew pytest tests/mft_tui/app/test_pictures.py`` takes them anew; then look at them.
 """
 
+import json
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -200,6 +201,23 @@ async def _hardware(pilot: P) -> None:
     await until(pilot, lambda: "fits" in str(screen.query_one("#estimate").render()))
 
 
+async def _no_fit(pilot: P) -> None:
+    screen = await _page(pilot, "hardware")
+    large = Path("Qwen2.5-Coder-72B")
+    large.mkdir()
+    (large / "config.json").write_text(json.dumps({
+        "model_type": "qwen2", "hidden_size": 8192, "num_hidden_layers": 80, "vocab_size": 152064,
+        "num_attention_heads": 64, "num_key_value_heads": 8, "intermediate_size": 29568,
+        "max_position_embeddings": 32768, "tie_word_embeddings": False,
+    }))  # fmt: skip
+    screen.draft.of("train").update(
+        pretrained_model_path=str(large), peft_type="lora", zero_stage=2
+    )
+    assert screen.page is not None
+    screen.page.enter()
+    await until(pilot, lambda: "not fit" in screen.draft.found.get("hardware", ""))
+
+
 async def _review(pilot: P) -> None:
     await _page(pilot, "train")
     await pilot.press("f5")
@@ -241,6 +259,7 @@ SCENES: dict[str, Scene] = {
     "wizard-data": _data,
     "wizard-model": _wizard("model"),
     "wizard-hardware": _hardware,
+    "wizard-no-fit": _no_fit,
     "wizard-settings": _wizard("settings", "down", "down"),
     "wizard-train": _wizard("train"),
     "wizard-generate": _wizard("generate"),
@@ -276,8 +295,10 @@ def app(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(monitor, "goes_on_here", lambda run: run.status == "running")
     for module in (monitor, hardware_step):
         monkeypatch.setattr(module, "_open_sampler", lambda: GpuSampler(nvml).__enter__())
-    # The review shows the interpreter, which lies elsewhere on each machine.
-    monkeypatch.setitem(launch_line.accelerate_argv.__kwdefaults__, "python", "python")
+    # The review shows the interpreter and our files, which lie elsewhere on each machine.
+    argv_defaults = launch_line.accelerate_argv.__kwdefaults__
+    monkeypatch.setitem(argv_defaults, "python", "python")
+    monkeypatch.setitem(argv_defaults, "defaults", Path("accelerate.json"))
     made = MftApp(StateFolder(Path()), clock=lambda: NOW, pulse=3600)
     made.animation_level = "none"
     return made
