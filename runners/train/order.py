@@ -86,11 +86,10 @@ class DataOrder:
     def respread(self, spread: Spread) -> None:
         """Go on from here with another spread."""
         self.spread = spread
-        stretches = self.position.stretches
-        if not stretches or stretches[-1].spread != spread:
-            # A stretch that took no step has put nothing in order yet: this one takes its place.
-            kept = stretches[:-1] if stretches and not stretches[-1].steps else stretches
-            self.position = replace(self.position, stretches=(*kept, Stretch(spread, 0)))
+        position = self.position
+        if not position.stretches or position.stretches[-1].spread != spread:
+            stretches = (*position.stretches, Stretch(spread, 0))
+            self.position = replace(position, stretches=stretches)
         self._plan = self._epoch_plan(self.position.epoch, self.position.stretches)
         self.total = self._count()
 
@@ -132,13 +131,14 @@ class DataOrder:
         plan = self._plan_over(self._samples, stretches[0].spread, epoch, self._sampling)
         for before, after in pairwise(stretches):
             rest = [row for step in range(before.steps, len(plan)) for row in plan[step].all_rows()]
-            if self._config.padding_mode == "concat":
-                # A sample may be trained in part, so what is left is rows, and they stay as cut.
-                spread = after.spread
+            spread, same_steps = after.spread, before.spread.rows == after.spread.rows
+            if same_steps or self._config.padding_mode == "concat":
+                # As many rows a step are the same rows, cut otherwise. And where a sample may be
+                # trained in part, what is left is rows, whatever a step takes of them.
                 plan = EpochPlan(tuple(rest), spread.ranks, spread.accumulation, spread.micro_batch)
                 continue
             remaining = np.concatenate(rest) if rest else np.empty(0, np.int64)
-            plan = self._plan_over(remaining, after.spread, epoch, Sampling())
+            plan = self._plan_over(remaining, spread, epoch, Sampling())
         return plan
 
     def _plan_over(

@@ -44,7 +44,7 @@ from runners.train.loop import Training
 from runners.train.memory import Cut, MemoryMeter
 from runners.train.model import WeightedLoss
 from runners.train.optimizer import make_optimizer
-from runners.train.order import DataOrder, Position, Spread
+from runners.train.order import DataOrder, Position, Spread, Stretch
 from runners.train.schedule import Schedule
 from runners.train.sinks import ConsoleSink, EventSink, Sink, TensorBoardSink
 from runners.train.speed import step_flops
@@ -119,9 +119,14 @@ class Setup:
         split = split_samples(
             self.cache, config.data_split, config.seed, config.shuffle_before_split
         )
-        spread = self._spread(engine)
-        position = Position.from_json(saved["position"]) if saved else None
-        order = DataOrder(self.cache, split.train, config, spread, position)
+        asked = Spread(
+            engine.ranks, config.per_device_train_batch_size, accumulation(config, engine.ranks)
+        )
+        # A step that is cut smaller takes the same rows only in an order that began as asked.
+        position = Position(0, 0, (Stretch(asked, 0),))
+        if saved:
+            position = Position.from_json(saved["position"])
+        order = DataOrder(self.cache, split.train, config, self._spread(asked), position)
         if not order.total:
             raise UsageError(
                 "there is nothing to train: no sample is in the training split",
@@ -165,10 +170,8 @@ class Setup:
             self._restore(training, self.resumed)
         return training
 
-    def _spread(self, engine: Engine) -> Spread:
-        """How a step is spread: as the config says, or smaller since a rank ran out of memory."""
-        rows = self.config.per_device_train_batch_size
-        asked = Spread(engine.ranks, rows, accumulation(self.config, engine.ranks))
+    def _spread(self, asked: Spread) -> Spread:
+        """How a step is spread: as asked for, or smaller since a rank ran out of memory."""
         cut = Cut.read(self.checkpoints.root) if self.config.auto_batch_size else None
         if cut is None or (cut.spread.rows, cut.spread.ranks) != (asked.rows, asked.ranks):
             return asked

@@ -132,20 +132,24 @@ def test_a_step_that_did_not_fit_is_done_again_in_smaller_pieces(
     assert Counter(seen) == Counter(range(len(cache)))
 
 
-def test_a_cut_before_the_first_step_is_as_if_the_run_had_begun_with_it(
-    material: Any, cache: TokenCache
+@pytest.mark.parametrize("mode", ["padding", "pack"])
+@pytest.mark.parametrize("done", [0, 3])
+def test_steps_cut_smaller_take_the_same_samples(
+    material: Any, cache: TokenCache, mode: str, done: int
 ) -> None:
-    config = settings(material, padding_mode="pack", num_train_epochs=1)
+    config = settings(material, padding_mode=mode, num_train_epochs=1)
     samples, smaller = np.arange(len(cache)), cut_smaller(THREE)
     assert smaller is not None
-    begun = [samples_of(plan) for plan in DataOrder(cache, samples, config, smaller)]
+    whole = [sorted(samples_of(plan)) for plan in DataOrder(cache, samples, config, THREE)]
     order = DataOrder(cache, samples, config, THREE)
-    next(iter(order))
+    steps = iter(order)
+    for _ in range(done + 1):
+        next(steps)
     order.take_back()
 
     order.respread(smaller)
 
-    assert [samples_of(plan) for plan in order] == begun
+    assert [sorted(samples_of(plan)) for plan in order] == whole[done:]
 
 
 @pytest.mark.parametrize(("rows", "left"), [(8, 4), (9, 3), (7, 1), (1, None)])
