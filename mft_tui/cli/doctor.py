@@ -14,6 +14,7 @@ import typer
 from mft_tui.cli.output import console, data, print_json
 
 if TYPE_CHECKING:
+    from runners.evaluate.selfcheck import Check as Tried
     from runners.hardware.nvml import Nvml
     from runners.hardware.probe import Hardware
 
@@ -342,14 +343,41 @@ def sandbox_checks() -> Iterator[Check]:
     from runners.evaluate.sandbox.docker import engine_or_error
 
     with console.status("trying the sandbox, a few seconds…"):
-        results = selfcheck.run()
-    for result in results:
-        state: State = "works" if result.ok else "broken"
-        seen = " ".join(result.detail.split())
-        yield Check("sandbox", result.name, state, seen, result.fix or None)
+        yield from _tried("", selfcheck.run())
     try:
         engine_or_error()
     except MissingInputError as error:
         yield Check("sandbox", "container engine", "missing", error.what, error.fix)
-    else:
-        yield Check("sandbox", "container engine", "works", "for --sandbox docker")
+        return
+    yield Check("sandbox", "container engine", "works", "for --sandbox docker")
+    yield from _container_checks()
+
+
+def _container_checks() -> Iterator[Check]:
+    """The same list for containers, where our image was built."""
+    from runners.config.evaluate import EvaluateConfig
+    from runners.evaluate import selfcheck
+    from runners.evaluate.imagetools import discover_in_image
+    from runners.evaluate.languages.base import Missing
+    from runners.evaluate.sandbox.base import SandboxError
+    from runners.evaluate.sandbox.docker import DockerSandbox, build_line
+
+    image = str(EvaluateConfig.model_fields["docker_image"].default)
+    build = build_line(image)
+    try:
+        (python,) = discover_in_image(DockerSandbox(image), ["python"], build)
+    except SandboxError as error:
+        yield Check("sandbox", "container image", "missing", error.what, build)
+        return
+    if isinstance(python, Missing):
+        yield Check("sandbox", "container image", "broken", python.what, build)
+        return
+    with console.status("trying containers, some seconds…"):
+        yield from _tried("container: ", selfcheck.run(lambda: DockerSandbox(image), python))
+
+
+def _tried(prefix: str, results: "Sequence[Tried]") -> Iterator[Check]:
+    for result in results:
+        state: State = "works" if result.ok else "broken"
+        seen = " ".join(result.detail.split())
+        yield Check("sandbox", f"{prefix}{result.name}", state, seen, result.fix or None)

@@ -311,3 +311,26 @@ def test_sizes_are_read_as_gpu_makers_print_them(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_size(text)
+
+
+def test_a_machine_without_user_namespaces_is_told_how_to_enable_them(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    refuses = "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n"
+    (tools / "bwrap").write_text(refuses)
+    (tools / "bwrap").chmod(0o755)
+
+    told = mft("doctor", "--json", PATH=f"{tools}:/usr/bin:/bin")
+
+    tried = [check for check in json.loads(told.stdout)["checks"] if check["area"] == "sandbox"]
+    assert tried[0]["state"] == "broken"
+    assert "No permissions to create new namespace" in tried[0]["detail"]
+    assert "sysctl kernel.unprivileged_userns_clone=1" in tried[0]["fix"]
+
+
+def test_a_machine_without_bubblewrap_is_told_the_line_that_installs_it(tmp_path: Path) -> None:
+    told = mft("doctor", "--json", PATH=str(tmp_path))
+
+    tried = [check for check in json.loads(told.stdout)["checks"] if check["area"] == "sandbox"]
+    assert tried[0]["state"] == "broken"
+    assert "apt-get install -y bubblewrap" in tried[0]["fix"]

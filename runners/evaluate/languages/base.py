@@ -32,11 +32,6 @@ class Toolchain:
     mounts: tuple[Mount, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def ok(self) -> bool:
-        """True: the tasks of this language can be scored."""
-        return True
-
 
 @dataclass(frozen=True)
 class Missing:
@@ -45,11 +40,6 @@ class Missing:
     language: str
     what: str
     install: str
-
-    @property
-    def ok(self) -> bool:
-        """False: the tasks of this language are skipped."""
-        return False
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """The walls: the self-check passes, and nothing that a program does outlives it."""
 
+import os
 import shutil
 import tempfile
 import uuid
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from runners.evaluate import selfcheck
 from runners.evaluate.languages.python import Python
 from runners.evaluate.sandbox.base import MIB, Limits, Mount, Program
 from runners.evaluate.sandbox.bwrap import BwrapSandbox
+from runners.evaluate.sandbox.cgroup import Cage
 from runners.evaluate.sandbox.choose import make_sandbox
 from runners.evaluate.sandbox.direct import DirectSandbox
 from runners.evaluate.sandbox.seccomp import seccomp_filter
@@ -66,6 +69,37 @@ def test_the_self_check_passes_where_no_control_group_enforces_limits() -> None:
     ]
 
     assert failed == []
+
+
+def test_the_self_check_sees_a_wall_that_is_missing() -> None:
+    """Each of these sandboxes lacks one wall, which the named check has to find."""
+    if shutil.which("bwrap") is None:
+        pytest.skip("needs bubblewrap: apt-get install -y bubblewrap")
+
+    def failed(*changed: tuple[str, str]) -> set[str]:
+        checks = selfcheck.run(lambda: Weakened(dict(changed)))
+        return {check.name for check in checks if not check.ok}
+
+    assert failed(("--unshare-all", "--unshare-pid")) >= {
+        "no network by IPv4",
+        "no unix sockets of this machine",
+    }
+    if os.geteuid() == 0:  # nobody else could read it anywhere
+        assert "/etc/shadow is not there" in failed(("/etc/ld.so.cache", "/etc"))
+
+
+class Weakened(BwrapSandbox):
+    """A bubblewrap with some words of its command line replaced."""
+
+    def __init__(self, changed: dict[str, str]) -> None:
+        super().__init__()
+        self._changed = changed
+
+    def _command(
+        self, program: Program, limits: Limits, cage: Cage | None, open_files: ExitStack
+    ) -> tuple[list[str], list[int], int]:
+        argv, fds, status = super()._command(program, limits, cage, open_files)
+        return [self._changed.get(word, word) for word in argv], fds, status
 
 
 HOSTILE = {
