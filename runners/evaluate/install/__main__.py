@@ -1,6 +1,7 @@
 """``python -m runners.evaluate.install``: install what is missing, and say what could not be.
 
-Quick and silent about what is there already. It never fails: what it could not do is named with
+Quick and silent about what is there already. Debian's packages come first; crates and Go packages
+that they did not bring come from the registries. It never fails: what it could not do is named with
 the line that does it, and the tests that need it are skipped.
 """
 
@@ -8,10 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runners.evaluate.install import registries
 from runners.evaluate.languages.base import Missing
 from runners.evaluate.languages.js import PACKAGE
 from runners.evaluate.sandbox.choose import INSTALL_BWRAP
@@ -79,17 +81,28 @@ def install(missing: Iterable[Need], run: Command, *, is_root: bool, has_apt: bo
         run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(modules), PACKAGE])
 
 
+def fetch(missing: Iterable[Need], home: Path, run: registries.Run) -> Iterator[str]:
+    """Get from the registries what Debian did not bring; yield what could not be got, and why."""
+    ways = {"rust": registries.fetch_crates, "go": registries.fetch_testify}
+    for need in missing:
+        language = need.name.partition(" ")[0]
+        if language in ways and (why := ways[language](home, run)) is not None:
+            yield f"{need.name}: {why}"
+
+
 def _apt_install(packages: list[str]) -> list[str]:
     return ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]
 
 
-def _run(argv: list[str]) -> bool:
+def _run(
+    argv: list[str], folder: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> bool:
     print("+", " ".join(argv), file=sys.stderr, flush=True)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
             argv,
-            env=environment,
+            cwd=folder,
+            env={**environment, "DEBIAN_FRONTEND": "noninteractive"},
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
             timeout=_PATIENCE_SECONDS,
@@ -109,6 +122,8 @@ def main() -> int:
             is_root=os.geteuid() == 0,
             has_apt=Path("/usr/bin/apt-get").exists(),
         )
+        for told in fetch(needs(), tool_home(), _run):
+            print(f"not in a registry either: {told}", file=sys.stderr)
         for need in needs():
             print(f"missing: {need.name}\n  install it with: {need.line}", file=sys.stderr)
     return 0

@@ -37,6 +37,7 @@ _MAIN_FILE = "src/main.rs"
 _CRATES = "/opt/crates"
 _PARTS = "/opt/rust-parts"
 _LIBRARIES = "target/debug/deps"
+_DEBIANS = Path("/usr/share/cargo/registry")
 _OURS = Path(__file__).parent / "rust_crates"
 _INSTALL = "apt-get install -y rustc cargo librust-rand-dev librust-regex-dev librust-md5-dev"
 
@@ -258,7 +259,7 @@ def failure(output: bytes) -> Status:
 
 def _registries() -> list[Path]:
     own = installed("crates")
-    return [Path("/usr/share/cargo/registry"), *([own] if own else [])]
+    return [_DEBIANS, *([own] if own else [])]
 
 
 def _project(text: str) -> dict[str, bytes]:
