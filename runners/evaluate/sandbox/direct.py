@@ -4,15 +4,16 @@ For machines where neither bubblewrap nor a container engine can be had and the 
 trusted. It is refused unless it was asked for twice.
 """
 
+import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-
-import psutil
 
 from runners.errors import RefusedError
 from runners.evaluate.sandbox.base import (
@@ -29,8 +30,13 @@ from runners.evaluate.sandbox.process import run_process
 from runners.evaluate.sandbox.server import PipeServer
 from runners.evaluate.sandbox.watchdog import Crowd, tree_usage
 
-_LIMITS = 'ulimit -c 0; ulimit -S -t "$1"; ulimit -H -t "$(($1 + 2))"; shift; exec "$@"'
+_LIMITS = (
+    'ulimit -c 0; ulimit -S -t "$1"; ulimit -H -t "$(($1 + 2))"; '
+    'ulimit -f "$2"; ulimit -n "$3"; shift 3; exec "$@"'
+)
+_KEEPER = Path(__file__).parent / "keeper.py"
 _COLLECT = 'out=$1; shift; "$@" 1>&2 </dev/null || exit $?; exec cat -- "$out"'
+_PATIENCE_SECONDS = 10.0
 _PASSED_ON = ("PATH", "LANG", "LC_ALL")
 
 
@@ -90,6 +96,7 @@ class DirectSandbox:
             halt=self._halt,
             watch=tree_usage,
             crowd=Crowd(limits.processes),
+            end=_end_tree,
             after=lambda: shutil.rmtree(folder, ignore_errors=True),
         )
 
@@ -112,7 +119,9 @@ class DirectSandbox:
         environment["HOME"] = str(folder)
         environment |= {key: real(value) for key, value in program.environment.items()}
         cpu = str(max(1, round(limits.cpu_seconds)))
-        return ["/bin/sh", "-c", _LIMITS, "sh", cpu, *argv], environment
+        bounds = [cpu, str(limits.disk_bytes // 512), str(limits.open_files)]
+        kept = [sys.executable, "-I", "-S", str(_KEEPER)]
+        return [*kept, "/bin/sh", "-c", _LIMITS, "sh", *bounds, *argv], environment
 
 
 def _outside(program: Program, folder: Path) -> Callable[[str], str]:
@@ -136,17 +145,14 @@ def _outside(program: Program, folder: Path) -> Callable[[str], str]:
 
 
 def _end_tree(process: subprocess.Popen[bytes]) -> None:
-    """Kill the session, and what left it while its parent was still known."""
+    """Ask the keeper to end everything below it; it knows those too that left the session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)
+    pidfd = os.pidfd_open(process.pid)
     try:
-        family = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        family = []
-    for member in family:
-        try:
-            member.kill()
-        except psutil.NoSuchProcess:
-            continue
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+        ended, _, _ = select.select([pidfd], [], [], _PATIENCE_SECONDS)
+    finally:
+        os.close(pidfd)
+    if not ended:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 import uuid
 from contextlib import ExitStack
 from dataclasses import replace
@@ -214,6 +217,59 @@ def test_without_a_sandbox_limits_still_hold() -> None:
 
     assert not outcome.ok
     assert sandbox.run(python("print('next')"), LIMITS).stdout == b"next\n"
+
+
+DAEMON = "(setsid sh -c 'sleep 86400; echo MARK' >/dev/null 2>&1 &); "
+
+
+@pytest.mark.parametrize("end", ["exit 0", "exit 3", "sleep 86400"])
+def test_without_a_sandbox_a_daemon_ends_with_its_program(end: str) -> None:
+    mark = f"mark-{uuid.uuid4().hex}"
+    script = DAEMON.replace("MARK", mark) + end
+
+    outcome = DirectSandbox(consented=True).run(
+        Program(argv=["/bin/sh", "-c", script]), Limits(5.0, 1.0)
+    )
+
+    assert outcome.ended == ("timeout" if end.startswith("sleep") else "exited")
+    assert outcome.exit_code == {"exit 0": 0, "exit 3": 3}.get(end)
+    assert processes_with(mark) == []
+
+
+def test_without_a_sandbox_nothing_outlives_an_evaluation_that_was_killed() -> None:
+    mark = f"mark-{uuid.uuid4().hex}"
+    script = DAEMON.replace("MARK", mark) + "sleep 86400"
+    code = (
+        "from runners.evaluate.sandbox.direct import DirectSandbox\n"
+        "from runners.evaluate.sandbox.base import Limits, Program\n"
+        f"program = Program(argv=['/bin/sh', '-c', {script!r}])\n"
+        "DirectSandbox(consented=True).run(program, Limits(60.0, 600.0))\n"
+    )
+    evaluation = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 60
+    while len(processes_with(f"echo {mark}")) < 3:  # ours, its shell and the daemon
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    evaluation.kill()
+    evaluation.wait()
+
+    while processes_with(mark):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_without_a_sandbox_files_and_descriptors_are_bounded() -> None:
+    sandbox = DirectSandbox(consented=True)
+    limits = Limits(5.0, 20.0, disk_bytes=1 << 20, open_files=32)
+
+    large = sandbox.run(python("open('x', 'wb').write(bytes(1 << 21))"), limits)
+    many = sandbox.run(python("x = [open('/dev/null') for _ in range(64)]"), limits)
+
+    assert not large.ok
+    assert b"Too many open files" in many.stderr
+    crashed = sandbox.run(python("import os; os.abort()"), limits)
+    assert (crashed.ended, crashed.exit_code) == ("exited", -6)
 
 
 def test_a_missing_sandbox_names_the_line_that_installs_it(
