@@ -79,7 +79,7 @@ def _draft(terminal: Terminal, folder: Path, model: Path) -> None:
     terminal.shows("records in 3 tasks")
     terminal.goes_to("the base model", "F3")
     terminal.type(str(model))
-    terminal.shows("end of turn")
+    terminal.shows("vocabulary")
     terminal.goes_to("memory of one rank", "F3")
     terminal.shows("fits")
     terminal.goes_to("padding_mode", "F3")

@@ -169,7 +169,7 @@ async def test_in_chromium_the_wizards_first_steps_are_taken(
         await browser.shows("1 problem")
         await browser.goes_to("the base model", "F3")
         await browser.type(str(model))
-        await browser.shows("end of turn")
+        await browser.shows("vocabulary")
         await browser.goes_to("memory of one rank", "F3")
         await browser.shows("fits")
         await browser.picture(tmp_path / "hardware.png")
