@@ -45,6 +45,7 @@ from runners.train.memory import Cut, MemoryMeter
 from runners.train.model import WeightedLoss
 from runners.train.optimizer import make_optimizer
 from runners.train.order import DataOrder, Position, Spread, Stretch
+from runners.train.rejoin import rejoin
 from runners.train.schedule import Schedule
 from runners.train.sinks import ConsoleSink, EventSink, Sink, TensorBoardSink
 from runners.train.speed import step_flops
@@ -70,6 +71,7 @@ def make_accelerator(config: TrainConfig, environ: Mapping[str, str] = os.enviro
         # Without the explicit backend accelerate counts one process under DeepSpeed on CPU.
         backend = "gloo" if cpu else None
         handlers.append(InitProcessGroupKwargs(backend=backend, timeout=_COLLECTIVE_TIMEOUT))
+        rejoin(backend or "nccl", _COLLECTIVE_TIMEOUT, environ)
     plugin = None
     if environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
         plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_settings(config, precision, ranks))
