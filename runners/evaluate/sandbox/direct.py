@@ -6,6 +6,7 @@ trusted. It is refused unless it was asked for twice.
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -106,12 +107,14 @@ class DirectSandbox:
     def _lay_out(
         self, program: Program, limits: Limits, folder: Path
     ) -> tuple[list[str], dict[str, str]]:
+        real = _outside(program, folder)
         for name, content in program.files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            # Settings for a toolchain name paths; a program's own text is left alone.
+            ours = name.startswith(".")
+            path.write_bytes(real(content.decode()).encode() if ours else content)
             path.chmod(0o755)
-        real = _outside(program, folder)
         argv = [real(word) for word in program.argv]
         if program.collect is not None:
             argv = ["/bin/sh", "-c", _COLLECT, "sh", program.collect, *argv]
@@ -120,7 +123,7 @@ class DirectSandbox:
         environment |= {key: real(value) for key, value in program.environment.items()}
         cpu = str(max(1, round(limits.cpu_seconds)))
         bounds = [cpu, str(limits.disk_bytes // 512), str(limits.open_files)]
-        kept = [sys.executable, "-I", "-S", str(_KEEPER)]
+        kept = [sys.executable, "-I", "-S", str(_KEEPER), str(folder)]
         return [*kept, "/bin/sh", "-c", _LIMITS, "sh", *bounds, *argv], environment
 
 
@@ -134,12 +137,13 @@ def _outside(program: Program, folder: Path) -> Callable[[str], str]:
         if mount.target.startswith("/opt/npm/node_modules/"):
             places.append(("/opt/npm/node_modules", str(mount.source.parent)))
     places.append((WORK, str(folder)))
-    places.sort(key=lambda place: -len(place[0]))
+    outside = dict(places)
+    # In one go, as a real path may hold what looks like one of the sandbox's; the longest first.
+    known = "|".join(map(re.escape, sorted(outside, key=len, reverse=True)))
+    path = re.compile(rf"(?<![\w./-])({known})(?![\w.-])")
 
     def real(text: str) -> str:
-        for inside, outside in places:
-            text = text.replace(inside, outside)
-        return text
+        return path.sub(lambda found: outside[found[1]], text)
 
     return real
 

@@ -1,14 +1,15 @@
-"""Runs a program without a sandbox and leaves nothing of it behind: ``keeper.py PROGRAM …``.
+"""Runs a program without a sandbox and leaves nothing behind: ``keeper.py FOLDER PROGRAM …``.
 
 Everything that the program starts stays below this process, daemons too, because orphans are given
 to it and not to init (PR_SET_CHILD_SUBREAPER). When the program ends, when SIGTERM comes, or when
-whoever started the keeper dies, all of it is killed. A process of its own, since the evaluation has
-children of other kinds.
+whoever started the keeper dies, all of it is killed; in the last case the folder is removed too. A
+process of its own, since the evaluation has children of other kinds.
 """
 
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import sys
 import time
@@ -36,13 +37,15 @@ def main() -> None:
         program = os.fork()
         if program == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - a program is what it is for
+            os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - a program is what it is for
         _close_streams()
         status = _wait(program)
     except _Asked:
         status = -signal.SIGKILL
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _end_all()
+    if os.getppid() != parent:
+        shutil.rmtree(sys.argv[1], ignore_errors=True)
     _end_as(status)
 
 

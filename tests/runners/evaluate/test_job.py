@@ -40,6 +40,33 @@ def test_ten_canonical_solutions_of_every_language_pass_inside_the_sandbox(
     assert run.summary["average"] is None
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["fast", "plain"])
+def test_solutions_of_every_language_pass_without_a_sandbox_too(
+    new_run: NewRun, rows: Rows, way: str
+) -> None:
+    kinds = ("canonical_solution", "buggy_solution")
+    run = new_run(
+        {
+            f"humanevalsynthesize-{language}": [
+                [row["prompt"] + row[kind] for kind in kinds] for row in rows(language)[:1]
+            ]
+            for language in PACK
+        },
+        sandbox="none",
+        i_understand=True,
+        way=way,
+    )
+
+    code, said = run.finish()
+
+    assert code == 0, said
+    skipped = [event["text"] for event in run.events if event["event"] == "notice"]
+    assert all("skipped: " in text and "could not be built" not in text for text in skipped)
+    assert len(run.summary["tasks"]) + len(skipped) == len(PACK)
+    assert {(s["passed"], s["total"]) for s in run.summary["tasks"].values()} == {(1, 2)}
+
+
 def answers(rows: Rows, count: int) -> list[list[str]]:
     return [[row["prompt"] + row["canonical_solution"]] for row in rows("python")[:count]]
 

@@ -236,7 +236,9 @@ def test_without_a_sandbox_a_daemon_ends_with_its_program(end: str) -> None:
     assert processes_with(mark) == []
 
 
-def test_without_a_sandbox_nothing_outlives_an_evaluation_that_was_killed() -> None:
+def test_without_a_sandbox_nothing_outlives_an_evaluation_that_was_killed(
+    tmp_path: Path,
+) -> None:
     mark = f"mark-{uuid.uuid4().hex}"
     script = DAEMON.replace("MARK", mark) + "sleep 86400"
     code = (
@@ -245,7 +247,8 @@ def test_without_a_sandbox_nothing_outlives_an_evaluation_that_was_killed() -> N
         f"program = Program(argv=['/bin/sh', '-c', {script!r}])\n"
         "DirectSandbox(consented=True).run(program, Limits(60.0, 600.0))\n"
     )
-    evaluation = subprocess.Popen([sys.executable, "-c", code])
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    evaluation = subprocess.Popen([sys.executable, "-c", code], env=environment)
     deadline = time.monotonic() + 60
     while len(processes_with(f"echo {mark}")) < 3:  # ours, its shell and the daemon
         assert time.monotonic() < deadline
@@ -254,7 +257,7 @@ def test_without_a_sandbox_nothing_outlives_an_evaluation_that_was_killed() -> N
     evaluation.kill()
     evaluation.wait()
 
-    while processes_with(mark):
+    while processes_with(mark) or [*tmp_path.iterdir()]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
