@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import torch.distributed
-from torch.distributed import PrefixStore, TCPStore
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 
 def rejoin(backend: str, timeout: timedelta, environ: Mapping[str, str] = os.environ) -> None:
