@@ -4,6 +4,7 @@ Shared by the engines that know the tokenizer: the limit counts prompt and compl
 a prompt that reaches it is told and counted, never cut.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -61,9 +62,9 @@ class ServerCounts:
         """Requests with their tokens, and the empty completions of those that leave no room."""
         return requests, []
 
-    def tokens(self, text: str) -> int:
-        """How many tokens a text has; 0 where only the server can count."""
-        return 0
+    def tokens(self, pieces: Sequence[str]) -> int:
+        """How many tokens came in pieces: at least one in each, and nobody knows more here."""
+        return len(pieces)
 
     def tell(self, text: str) -> None:
         """Say something that the person should know."""
@@ -76,12 +77,25 @@ class TokenizerCounts(ServerCounts):
     def __init__(self, events: EventWriter, tokenizer: Any, *, limit: int, chat: bool) -> None:
         super().__init__(events)
         self._tokenizer, self._limit, self._chat = tokenizer, limit, chat
+        self._lock = threading.Lock()
+        self._single: frozenset[str] | None = None
 
     def requests(self, requests: list[Request]) -> tuple[list[Request], list[Completion]]:
         """See ``ServerCounts``."""
         known = tokenized(self._tokenizer, requests, chat=self._chat)
         return with_room(known, self._limit, self._events)
 
-    def tokens(self, text: str) -> int:
-        """See ``ServerCounts``."""
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+    def tokens(self, pieces: Sequence[str]) -> int:
+        """A piece that is a token's text is one token; any other is split as the tokenizer would.
+
+        A model need not split text as its tokenizer does, so the whole is not split anew.
+        """
+        with self._lock:
+            if self._single is None:
+                ids = [[number] for number in range(len(self._tokenizer))]
+                self._single = frozenset(self._tokenizer.batch_decode(ids))
+            several = [piece for piece in pieces if piece not in self._single]
+            split = (
+                self._tokenizer(several, add_special_tokens=False)["input_ids"] if several else ()
+            )
+            return len(pieces) - len(several) + sum(map(len, split))

@@ -170,7 +170,7 @@ class ServedEngine:
                     running -= 1
                 elif isinstance(result, Completion):
                     told += result.finish == "too_long"
-                    yield self._counted(result)
+                    yield result
                 else:
                     lost.append(result)
         finally:
@@ -178,18 +178,6 @@ class ServedEngine:
         self._tell_long(told)
         if lost and not pool.stopping:
             raise self._lost(lost)
-
-    def _counted(self, completion: Completion) -> Completion:
-        """With its tokens, of which a row that we ended has not been told the number.
-
-        A piece holds at least one token, and the shortest way to write the text has no more than
-        were made: the larger of the two comes closest.
-        """
-        if completion.finish != "rule" or self._counting is None:
-            return completion
-        counted = self._counting.tokens(completion.completion)
-        tokens = max(completion.tokens, counted)
-        return msgspec.structs.replace(completion, tokens=tokens)
 
     def _tell_long(self, too_long: int) -> None:
         limit = self._decoding.max_length
@@ -275,14 +263,16 @@ class ServedEngine:
         started = time.monotonic()
         rule = self._decoding.rule(request.task)
         checker = StopChecker(rule) if rule is not None else None
-        text, tokens, asked, finish, end = "", 0, 0, None, 0
+        text, counted, asked, finish, end = "", 0, 0, None, 0
+        texts: list[str] = []
         with urllib.request.urlopen(  # noqa: S310
             self._http(request, extended, room), timeout=self._server.timeout
         ) as answer:
             for piece in pieces(answer):
                 if pool.stopping:
                     raise AbandonedError
-                tokens = piece.tokens or tokens + bool(piece.text)
+                texts += [piece.text] if piece.text else []
+                counted = piece.tokens or counted
                 asked = piece.prompt_tokens or asked
                 finish = piece.finish or finish
                 # A piece may hold several tokens; the braces may close and open again within it.
@@ -304,6 +294,8 @@ class ServedEngine:
         elif finish == "eos" and not text.endswith(self._decoding.eos):
             # Servers leave out the token that ended the row; completions have it.
             text += self._decoding.eos
+        # A row that we ended was not told its number of tokens.
+        tokens = counted or (self._counting.tokens(texts) if self._counting else len(texts))
         self._beyond += asked + tokens > self._decoding.max_length
         return Completion(
             task=request.task,

@@ -18,9 +18,10 @@ from runners.benchmarks.stopping import holds
 from runners.errors import JobFailedError
 from runners.generate.decoding import Decoding
 from runners.generate.engine import Completion, Pool, Request
-from runners.generate.prompt_tokens import ServerCounts
+from runners.generate.prompt_tokens import ServerCounts, TokenizerCounts
 from runners.generate.served import ServedEngine, Server
 from runners.generate.server_answers import is_about_length, prompt_tokens
+from runners.lifecycle.events import EventWriter
 from tests.runners.generate.test_job import answered as answered_by
 from tests.runners.generate.test_job import finished, prepared
 
@@ -231,32 +232,32 @@ def test_a_rule_holds_at_the_same_place_however_many_tokens_come_at_once(
 
 
 class Told(ServerCounts):
-    """Remembers what was told; one word is one token."""
+    """Remembers what was told."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
-
-    def tokens(self, text: str) -> int:
-        return len(text.split())
 
     def tell(self, text: str) -> None:
         self.said.append(text)
 
 
+@pytest.mark.parametrize("step", [1, 1000])
 def test_tokens_of_a_row_that_was_ended_early_are_counted_by_its_tokenizer(
-    server: ScriptedServer,
+    server: ScriptedServer, step: int, tmp_path: Path, tokenizer: Any
 ) -> None:
-    server.step = 1000
-    server.texts = {request.text: "    a b c d e\n" + GOING_ON for request in REQUESTS}
-    engine = ServedEngine(
-        Server(url=server.url, key=None, timeout=5.0, model="tiny"),
-        Decoding(max_length=2000, eos=EOS),
-        4,
-        Told(),
-    )
-    made = {c.key: c for c in engine.complete(Pool(REQUESTS))}
+    answer = "    a b c d e\nprint"
+    server.step = step
+    server.texts = {request.text: answer + "\n" for request in REQUESTS}
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        counts = TokenizerCounts(events, tokenizer, limit=2000, chat=False)
+        where = Server(url=server.url, key=None, timeout=5.0, model="tiny")
+        engine = ServedEngine(where, Decoding(max_length=2000, eos=EOS), 4, counts)
+        made = {c.key: c for c in engine.complete(Pool(REQUESTS))}
     assert made["mbpp", 0, 0].finish == "rule"
-    assert made["mbpp", 0, 0].tokens == 6
+    # A character at a time each was a token; at once they are as many as the tokenizer makes.
+    split = tokenizer(answer + "\n", add_special_tokens=False)["input_ids"]
+    assert 1 < len(split) < len(answer)
+    assert made["mbpp", 0, 0].tokens == (len(answer) if step == 1 else len(split))
 
 
 def test_a_prompt_that_only_the_server_can_count_gets_the_room_that_is_left(
