@@ -18,6 +18,7 @@ import threading
 import traceback
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,7 +90,9 @@ class _Crew:
             process.wait()
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
-                    stream.close()
+                    # Closing sends what is left in the buffer, and nobody reads it any more.
+                    with suppress(BrokenPipeError):
+                        stream.close()
 
     def results(self) -> Iterator[tuple[int, Any]]:
         for wanted in range(len(self._tasks)):
