@@ -56,13 +56,14 @@ def waits(code: str, limits: Limits) -> tuple[str, float]:
 
 
 def test_what_computes_is_waited_for_past_the_wall_limit_and_what_sleeps_is_not() -> None:
-    limits = Limits(cpu_seconds=30.0, wall_seconds=1.0)
-    computes = "import time\nwhile time.process_time() < 1.3: pass"
+    # Past the limit by the clock, and not by much: how fast it computes is the machine's affair.
+    computes = "import time\nend = time.monotonic() + 3.3\nwhile time.monotonic() < end: pass"
+    limits = Limits(cpu_seconds=30.0, wall_seconds=3.0)
 
     assert waits(computes, limits)[0] == "exited"
     ended, seconds = waits("import time; time.sleep(60)", limits)
     assert ended == "timeout"
-    assert seconds < 3
+    assert 3 <= seconds < 20
 
 
 def test_what_computes_for_ever_is_not_waited_for_for_ever() -> None:
