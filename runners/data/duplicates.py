@@ -37,43 +37,44 @@ def find_duplicates(
     ``hashes`` holds one int64 array a task. Within a task every record but the first of a content
     counts; across tasks only the first of a content in a task that an earlier task has too.
     """
-    everything = np.concatenate([np.zeros(0, np.int64), *hashes])
-    suspects = _of_repeated_value(everything)
     bounds = np.cumsum([0, *map(len, hashes)])
-    within = []
-    firsts_of_tasks = [suspects[:0]]
-    for start, stop in pairwise(np.searchsorted(suspects, bounds)):
-        here = suspects[start:stop]
-        repeats = _repeats(everything[here], here)
-        within.append(repeats)
-        firsts_of_tasks.append(np.setdiff1d(here, repeats.records, assume_unique=True))
-    numbers = np.concatenate(firsts_of_tasks)
-    return within, _repeats(everything[numbers], numbers)
+    order, values = _repeated(np.concatenate([np.zeros(0, np.int64), *hashes]))
+    task = np.searchsorted(bounds[1:], order, side="right")
+    begins = np.ones(len(order), bool)
+    begins[1:] = values[1:] != values[:-1]
+    # In a value's records, rising as they are, those of a task stand together.
+    begins_in_task = begins.copy()
+    begins_in_task[1:] |= task[1:] != task[:-1]
+    again = ~begins_in_task
+    within = _rising(order[again], _firsts(order, begins_in_task)[again], bounds[-1])
+    shared = begins_in_task & ~begins
+    across = _rising(order[shared], _firsts(order, begins)[shared], bounds[-1])
+    parts = pairwise(np.searchsorted(within.records, bounds))
+    return [Repeats(within.records[a:b], within.firsts[a:b]) for a, b in parts], across
 
 
-def _of_repeated_value(hashes: npt.NDArray[np.int64]) -> Indices:
-    """The records whose hash another record has too; in most data they are few or none."""
-    # Sorting values is much faster than sorting their order.
-    ranked = np.sort(hashes)
-    repeated = np.unique(ranked[1:][ranked[1:] == ranked[:-1]])
-    if not len(repeated):
-        return np.zeros(0, np.int64)
-    at = np.searchsorted(repeated, hashes)
-    at[at == len(repeated)] = 0
-    return np.flatnonzero(repeated[at] == hashes)
+def _repeated(hashes: npt.NDArray[np.int64]) -> tuple[Indices, npt.NDArray[np.int64]]:
+    """Records whose hash another one has too, and the hashes: by hash, then by record."""
+    order = np.argsort(hashes, kind="stable")
+    values = hashes[order]
+    same = values[1:] == values[:-1]
+    repeated = np.zeros(len(order), bool)
+    repeated[1:] |= same
+    repeated[:-1] |= same
+    return order[repeated], values[repeated]
 
 
-def _repeats(hashes: npt.NDArray[np.int64], numbers: Indices) -> Repeats:
-    """The repeats among ``hashes``; ``numbers`` are the records they belong to, rising."""
-    order = np.argsort(hashes)
-    ranked = hashes[order]
-    begins = np.ones(len(ranked), bool)
-    begins[1:] = ranked[1:] != ranked[:-1]
-    del ranked  # eight bytes a record, when most are held
-    if begins.all():
-        return Repeats(numbers[:0], numbers[:0])
-    firsts = np.minimum.reduceat(order, np.flatnonzero(begins))
-    first = np.empty_like(order)
-    first[order] = firsts[np.cumsum(begins) - 1]
-    again = np.flatnonzero(first != np.arange(len(first)))
-    return Repeats(numbers[again], numbers[first[again]])
+def _firsts(order: Indices, begins: npt.NDArray[np.bool_]) -> Indices:
+    """For each record the one that its group, begun where ``begins`` says, begins with."""
+    starts = np.flatnonzero(begins)
+    return np.repeat(order[starts], np.diff(starts, append=len(order)))
+
+
+def _rising(records: Indices, firsts: Indices, total: int) -> Repeats:
+    """Repeats in the order of their records, of ``total``; marking places beats sorting."""
+    if not len(records):
+        return Repeats(records, firsts)
+    first_of = np.full(total, -1, np.int64)
+    first_of[records] = firsts
+    found = np.flatnonzero(first_of >= 0)
+    return Repeats(found, first_of[found])
