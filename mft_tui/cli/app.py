@@ -3,7 +3,6 @@
 import os
 import sys
 
-from mft_tui.cli.output import console
 from runners.errors import ExitCode
 
 
@@ -11,9 +10,10 @@ def run_app() -> int:
     """Start the app in this terminal; returns the exit status. Needs a terminal."""
     in_browser = "TEXTUAL_DRIVER" in os.environ  # textual-serve talks to the app through pipes
     if not in_browser and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        console.print(
+        print(
             "mft-tui without a command is a terminal app, and this is no terminal.\n"
-            "  Use one of its commands (mft-tui --help), or mft-tui serve for a browser."
+            "  Use one of its commands (mft-tui --help), or mft-tui serve for a browser.",
+            file=sys.stderr,
         )
         return ExitCode.USAGE
     from mft_tui.app import main

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from mft_tui.cli.commands import app
 from mft_tui.cli.following import PlainDisplay, display_for
-from mft_tui.cli.main import app
 from runners.benchmarks.demo import demo_benchmarks
 from runners.lifecycle.events import Metrics, Progress
 from runners.lifecycle.folders import RunFolder

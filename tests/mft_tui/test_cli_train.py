@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from mft_tui.cli.main import app
+from mft_tui.cli.commands import app
 from runners.config import TrainConfig
 from runners.lifecycle.folders import StateFolder
 from runners.models.families import read_model_config
