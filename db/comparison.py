@@ -3,6 +3,11 @@
 Whether flips are more than chance is McNemar's test in its exact form (McNemar 1947; Edwards 1948):
 of the questions that one run passes and the other does not, as many should fall on either side as
 heads and tails of a fair coin. Questions that both pass or both fail say nothing.
+
+With several samples a question, it has flipped when one run passes more of them than the other, and
+the same coin is tossed: that is the sign test, of which McNemar's is the case of one sample. Only
+samples that both runs have are counted, since of one sample and of ten the share that passes would
+differ without any difference between the runs.
 """
 
 import json
@@ -11,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select
+from sqlalchemy import Connection, Integer, and_, func, select, type_coerce
 
 from db import tables
 from db.errors import QueryError
@@ -61,35 +66,57 @@ class ScoreComparison:
 
 @dataclass(frozen=True)
 class Flip:
-    """A question whose verdict changed; ``first`` and ``second`` are the statuses."""
+    """A question of which one run passes more samples than the other, out of ``samples``.
+
+    ``first`` and ``second`` say what came of it: the status, or with several samples "2 of 5
+    passed".
+    """
 
     task: str
     index: int
     task_id: str
-    first_passed: bool
+    samples: int
+    first_passed: int
+    second_passed: int
     first: str
     second: str
+
+    @property
+    def lost(self) -> bool:
+        """Whether the second run passes fewer."""
+        return self.second_passed < self.first_passed
 
 
 @dataclass(frozen=True)
 class Flips:
-    """The questions that two runs both answered, in a two by two table."""
+    """The questions that two runs both answered, in a two by two table.
+
+    ``lost`` and ``gained`` are questions of which the second run passes fewer or more samples;
+    ``both`` and ``neither`` those of which the two pass equally many, any or none. ``samples`` is
+    the most that were compared of a question.
+    """
 
     both: int
-    only_first: int
-    only_second: int
+    lost: int
+    gained: int
     neither: int
     questions: tuple[Flip, ...]
+    samples: int = 1
 
     @property
     def compared(self) -> int:
         """Questions that both runs have a verdict on."""
-        return self.both + self.only_first + self.only_second + self.neither
+        return self.both + self.lost + self.gained + self.neither
 
     @property
     def p_value(self) -> float:
         """Chance of a table at least this lopsided when the runs are equally good."""
-        return mcnemar_exact(self.only_first, self.only_second)
+        return mcnemar_exact(self.lost, self.gained)
+
+    @property
+    def test(self) -> str:
+        """Whose exact p-value that is."""
+        return "McNemar's" if self.samples == 1 else "the sign test's"
 
 
 @dataclass(frozen=True)
@@ -152,30 +179,46 @@ def _same(a: object, b: object) -> bool:
 def flips(connection: Connection, first: str, second: str) -> Flips:
     """The questions on which two runs disagree, and how many they agree on."""
     a, b = tables.verdict.alias(), tables.verdict.alias()
-    same = and_(b.c.run_id == second, b.c.task == a.c.task, b.c.index == a.c.index)
-    paired = a.join(b, same)
-    of_first = a.c.run_id == first
-    both, only_first, only_second, neither = connection.execute(
-        select(
-            _count(a.c.passed & b.c.passed),
-            _count(a.c.passed & ~b.c.passed),
-            _count(~a.c.passed & b.c.passed),
-            _count(~a.c.passed & ~b.c.passed),
-        )
-        .select_from(paired)
-        .where(of_first)
-    ).one()
+    same = and_(
+        b.c.run_id == second,
+        b.c.task == a.c.task,
+        b.c.index == a.c.index,
+        b.c.sample == a.c.sample,
+    )
     rows = connection.execute(
-        select(a.c.task, a.c.index, a.c.task_id, a.c.passed, a.c.status, b.c.status)
-        .select_from(paired)
-        .where(of_first, a.c.passed != b.c.passed)
+        select(
+            a.c.task,
+            a.c.index,
+            func.min(a.c.task_id),
+            func.count(),
+            func.sum(type_coerce(a.c.passed, Integer)),
+            func.sum(type_coerce(b.c.passed, Integer)),
+            func.min(a.c.status),
+            func.min(b.c.status),
+        )
+        .select_from(a.join(b, same))
+        .where(a.c.run_id == first)
+        .group_by(a.c.task, a.c.index)
         .order_by(a.c.task, a.c.index)
     )
-    return Flips(both, only_first, only_second, neither, tuple(Flip(*row) for row in rows))
+    both = neither = 0
+    samples = 1
+    flipped: list[Flip] = []
+    for task, index, task_id, compared, passed, then, was, became in rows:
+        samples = max(samples, compared)
+        if passed != then:
+            words = (_outcome(was, passed, compared), _outcome(became, then, compared))
+            flipped.append(Flip(task, index, task_id, compared, passed, then, *words))
+        elif passed:
+            both += 1
+        else:
+            neither += 1
+    lost = sum(flip.lost for flip in flipped)
+    return Flips(both, lost, len(flipped) - lost, neither, tuple(flipped), samples)
 
 
-def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+def _outcome(status: str, passed: int, samples: int) -> str:
+    return status if samples == 1 else f"{passed} of {samples} passed"
 
 
 def _metrics(connection: Connection, runs: Sequence[RunRecord]) -> list[MetricComparison]:

@@ -96,7 +96,10 @@ class ScoreRecord:
 
 @dataclass(frozen=True)
 class VerdictRecord:
-    """One question's verdict, as ``verdicts_{task}_{model}.jsonl`` has it; ``seconds`` is wall."""
+    """One generation's verdict, as ``verdicts_{task}_{model}.jsonl`` has it.
+
+    ``sample`` is its place among the question's generations, from 0; ``seconds`` is CPU time.
+    """
 
     index: int
     task_id: str
@@ -104,6 +107,7 @@ class VerdictRecord:
     status: str
     seconds: float = 0.0
     detail: str = ""
+    sample: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ def scores(connection: Connection, run_id: str) -> list[ScoreRecord]:
 
 
 def verdicts(connection: Connection, run_id: str, task: str) -> list[VerdictRecord]:
-    """The verdicts of one task of a run, in question order."""
+    """The verdicts of one task of a run, in the order of questions and samples."""
     t = tables.verdict.c
     rows = connection.execute(
-        select(t.index, t.task_id, t.passed, t.status, t.seconds, t.detail)
+        select(t.index, t.task_id, t.passed, t.status, t.seconds, t.detail, t.sample)
         .where(t.run_id == run_id, t.task == task)
-        .order_by(t.index)
+        .order_by(t.index, t.sample)
     )
     return [VerdictRecord(*row) for row in rows]
 

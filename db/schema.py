@@ -28,7 +28,7 @@ from db.errors import StoreError, StoreNewerError
 from db.tables import Entity
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-VERSIONS = ("0001", "0002")
+VERSIONS = ("0001", "0002", "0003")
 """Every version there has been, oldest first; a test compares it with the migrations."""
 HEAD = VERSIONS[-1]
 VERSION_TABLE = "mft_schema_version"

@@ -176,7 +176,7 @@ class Store:
             return results.scores(connection, run_id)
 
     def verdicts(self, run_id: str, task: str) -> list[VerdictRecord]:
-        """The verdicts of one task, in question order."""
+        """The verdicts of one task, in the order of questions and samples."""
         with self._database.reading() as connection:
             return results.verdicts(connection, run_id, task)
 

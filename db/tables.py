@@ -134,14 +134,15 @@ class TaskScore(Entity, table=True):
 
 
 class Verdict(Entity, table=True):
-    """What became of one question."""
+    """What became of one sample of one question."""
 
     __tablename__ = "verdict"
-    __table_args__ = _options("What became of one question.")
+    __table_args__ = _options("What became of one sample of one question.")
 
     run_id: str = _run_key()
     task: str = _key("One of the 13 tasks.")
     index: int = _key("The question's number in its task, from 0.")
+    sample: int = _key("Which of the question's generations, from 0.")
     task_id: str = _column("", "The benchmark's own name for the question.", server="''")
     passed: bool = _column(False, "Whether the tests passed.", server="0")
     status: str = _column(
@@ -149,7 +150,7 @@ class Verdict(Entity, table=True):
         "passed wrong compile_error runtime_error timeout output_limit memory_limit sandbox_error",
         server="''",
     )
-    seconds: float = _column(0.0, "Wall seconds it ran.", server="0")
+    seconds: float = _column(0.0, "CPU seconds it took.", server="0")
     detail: str = _column("", "Last words of the program.", server="''")
 
 

@@ -75,7 +75,7 @@ class RunWriter:
         self._add(_SCORE, (self._run_id, task, passed, total, pass_at_1, at))
 
     def verdicts(self, task: str, rows: Iterable[VerdictRecord]) -> None:
-        """Verdicts of a task's questions; a question again replaces its verdict."""
+        """Verdicts on a task's generations; one on the same sample of a question replaces it."""
         for row in rows:
             self._add(
                 _VERDICT,
@@ -83,6 +83,7 @@ class RunWriter:
                     self._run_id,
                     task,
                     row.index,
+                    row.sample,
                     row.task_id,
                     row.passed,
                     row.status,

@@ -32,11 +32,19 @@ def comparison_to_json(comparison: "Comparison") -> dict[str, Any]:
                 "from": first.id,
                 "to": other.id,
                 "compared": flips.compared,
-                "lost": flips.only_first,
-                "gained": flips.only_second,
+                "lost": flips.lost,
+                "gained": flips.gained,
                 "p": flips.p_value,
                 "questions": [
-                    {"task": q.task, "index": q.index, "was": q.first, "is": q.second}
+                    {
+                        "task": q.task,
+                        "index": q.index,
+                        "was": q.first,
+                        "is": q.second,
+                        "samples": q.samples,
+                        "was_passed": q.first_passed,
+                        "is_passed": q.second_passed,
+                    }
                     for q in flips.questions
                 ],
             }
@@ -102,8 +110,8 @@ def _print_flips(first: str, second: str, flips: "Flips") -> None:
     if not flips.compared:
         return
     data.print(
-        f"{first} to {second}: of {flips.compared} questions {flips.only_second} gained, "
-        f"{flips.only_first} lost; McNemar's exact p = {flips.p_value:.3g}",
+        f"{first} to {second}: of {flips.compared} questions {flips.gained} gained, "
+        f"{flips.lost} lost; {flips.test} exact p = {flips.p_value:.3g}",
         markup=False,
         soft_wrap=True,
     )

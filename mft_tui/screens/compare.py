@@ -34,8 +34,8 @@ _CHANCE = 0.05
 
 
 def chance_words(flips: "Flips") -> str:
-    """What McNemar's exact test says of the flips, in words that need no statistics."""
-    p = f"McNemar's exact p = {flips.p_value:.2g}"
+    """What the exact test says of the flips, in words that need no statistics."""
+    p = f"{flips.test} exact p = {flips.p_value:.2g}"
     if flips.p_value < _CHANCE:
         return f"more than chance would do ({p})"
     return f"chance alone could do this ({p})"
@@ -163,7 +163,7 @@ class CompareScreen(Screen[None]):
 
     @on(OptionList.OptionSelected, "#flips")
     def _open_flip(self, event: OptionList.OptionSelected) -> None:
-        """Show the answer that failed, of the run that gave it."""
+        """Show the answer that failed, of the run that gave it (with several, that failed more)."""
         from mft_tui.screens.failures import FailuresScreen
 
         event.stop()
@@ -171,7 +171,7 @@ class CompareScreen(Screen[None]):
         if about is None:
             return
         place, flip = about
-        run = self._by[place if flip.first_passed else 0]
+        run = self._by[place if flip.lost else 0]
         if run is not None:
             self.app.push_screen(FailuresScreen(run, flip.task, flip.index))
 
@@ -287,14 +287,12 @@ def flip_lines(found: "Comparison") -> "list[tuple[Text, tuple[int, Flip] | None
         if not flips.compared:
             lines.append((Text("they have no verdict on the same question", "dim"), None))
             continue
-        head = Text(
-            f"of {flips.compared:,} questions {flips.only_second:,} won, {flips.only_first:,} lost"
-        )
+        head = Text(f"of {flips.compared:,} questions {flips.gained:,} won, {flips.lost:,} lost")
         lines.append(
             (head.append(f"   {chance_words(flips)}" if flips.questions else "", "dim"), None)
         )
         for question in flips.questions[:_FLIPS_SHOWN]:
-            line = Text("  − " if question.first_passed else "  + ", "bold")
+            line = Text("  − " if question.lost else "  + ", "bold")
             line.append(f"{question.task} {question.index:>3}  ", "not bold")
             line.append(f"{question.first} → {question.second}", "not bold dim")
             lines.append((line, (place, question)))

@@ -116,6 +116,7 @@ class _VerdictLine(msgspec.Struct):
     status: str
     seconds: float = 0.0
     detail: str = ""
+    sample: int = 0
 
 
 def read_verdicts(path: Path) -> "list[VerdictRecord]":
@@ -123,7 +124,7 @@ def read_verdicts(path: Path) -> "list[VerdictRecord]":
     from db import VerdictRecord
 
     decoder = msgspec.json.Decoder(_VerdictLine)
-    verdicts: dict[int, VerdictRecord] = {}
+    verdicts: dict[tuple[int, int], VerdictRecord] = {}
     try:
         lines = path.read_bytes().splitlines()
     except OSError:
@@ -133,7 +134,7 @@ def read_verdicts(path: Path) -> "list[VerdictRecord]":
             row = decoder.decode(line)
         except msgspec.DecodeError:
             continue
-        verdicts[row.index] = VerdictRecord(
-            row.index, row.task_id, row.passed, row.status, row.seconds, row.detail
+        verdicts[row.index, row.sample] = VerdictRecord(
+            row.index, row.task_id, row.passed, row.status, row.seconds, row.detail, row.sample
         )
     return list(verdicts.values())

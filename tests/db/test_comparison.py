@@ -2,9 +2,10 @@
 
 import json
 import math
+from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import db
@@ -86,13 +87,78 @@ def test_flips_are_the_questions_whose_verdict_changed(store: db.Store, new_run)
         writer.verdicts("mbpp", rows)
         writer.commit()
     flips = store.flips(first.id, second.id)
-    assert (flips.both, flips.only_first, flips.only_second, flips.neither) == (1, 1, 1, 1)
+    assert (flips.both, flips.lost, flips.gained, flips.neither) == (1, 1, 1, 1)
     assert flips.compared == 4
     assert flips.questions == (
-        Flip("mbpp", 1, "q/1", True, "passed", "wrong"),
-        Flip("mbpp", 2, "q/2", False, "wrong", "passed"),
+        Flip("mbpp", 1, "q/1", 1, 1, 0, "passed", "wrong"),
+        Flip("mbpp", 2, "q/2", 1, 0, 1, "wrong", "passed"),
     )
-    assert flips.p_value == 1.0
+    assert (flips.p_value, flips.test) == (1.0, "McNemar's")
+
+
+def _write_verdicts(store: db.Store, run_id: str, passed: Mapping[tuple[int, int], bool]) -> None:
+    """``passed`` by question and sample."""
+    writer = store.writer(run_id)
+    rows = [
+        db.VerdictRecord(i, f"q/{i}", p, "passed" if p else "wrong", sample=s)
+        for (i, s), p in passed.items()
+    ]
+    writer.verdicts("mbpp", rows)
+    writer.commit()
+
+
+def test_a_question_with_several_samples_flips_by_how_many_pass(store: db.Store, new_run) -> None:
+    first, second = new_run(), new_run()
+    table = {
+        first.id: {0: [1, 1, 0], 1: [0, 0, 1], 2: [1, 0, 0], 3: [0, 0, 0], 4: [1]},
+        second.id: {0: [1, 0, 0], 1: [1, 1, 1], 2: [0, 0, 1], 3: [0, 0, 0], 4: [0]},
+    }
+    for run_id, questions in table.items():
+        passed = {(i, s): bool(p) for i, row in questions.items() for s, p in enumerate(row)}
+        _write_verdicts(store, run_id, passed)
+    flips = store.flips(first.id, second.id)
+    assert (flips.both, flips.lost, flips.gained, flips.neither) == (1, 2, 1, 1)
+    assert flips.questions == (
+        Flip("mbpp", 0, "q/0", 3, 2, 1, "2 of 3 passed", "1 of 3 passed"),
+        Flip("mbpp", 1, "q/1", 3, 1, 3, "1 of 3 passed", "3 of 3 passed"),
+        Flip("mbpp", 4, "q/4", 1, 1, 0, "passed", "wrong"),
+    )
+    assert (flips.samples, flips.test) == (3, "the sign test's")
+
+
+verdict_tables = st.dictionaries(
+    st.tuples(st.integers(0, 4), st.integers(0, 3)), st.booleans(), max_size=20
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(before=verdict_tables, after=verdict_tables)
+def test_flips_count_the_samples_that_both_runs_have(
+    store: db.Store,
+    new_run,
+    before: dict[tuple[int, int], bool],
+    after: dict[tuple[int, int], bool],
+) -> None:
+    first, second = new_run(), new_run()
+    _write_verdicts(store, first.id, before)
+    _write_verdicts(store, second.id, after)
+    shared = sorted(before.keys() & after.keys())
+    gains = {
+        index: sum(after[key] - before[key] for key in shared if key[0] == index)
+        for index in {index for index, _ in shared}
+    }
+    there, back = store.flips(first.id, second.id), store.flips(second.id, first.id)
+    assert there.compared == back.compared == len(gains)
+    assert there.gained == back.lost == sum(gain > 0 for gain in gains.values())
+    assert there.lost == back.gained == sum(gain < 0 for gain in gains.values())
+    assert [flip.index for flip in there.questions] == [i for i in sorted(gains) if gains[i]]
+    for flip in there.questions:
+        assert flip.samples == sum(index == flip.index for index, _ in shared)
+        assert flip.second_passed - flip.first_passed == gains[flip.index]
 
 
 def test_runs_without_verdicts_have_no_flips(store: db.Store, new_run) -> None:

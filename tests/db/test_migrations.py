@@ -89,7 +89,8 @@ def test_an_old_store_opens_and_keeps_its_rows(path: Path, version: str) -> None
         assert [n.text for n in store.notices(run.id)] == ["a notice of the first version"]
         scored = store.get_run("1s0000000b")
         assert (scored.pass_at_1, scored.scored, scored.parent_id) == (0.25, 2, run.id)
-        assert [v.passed for v in store.verdicts(scored.id, "mbpp")] == [True, False]
+        verdicts = store.verdicts(scored.id, "mbpp")
+        assert [(v.index, v.sample, v.passed) for v in verdicts] == [(0, 0, True), (1, 0, False)]
         assert store.get_run("1s0000000c").pass_at_1 is None
         assert store.list_runs().total == 2
         assert store.check() == []
@@ -114,6 +115,33 @@ def test_an_old_store_becomes_exactly_what_a_new_one_is(
     assert _shape(path) == _shape(new)
 
 
+def test_the_sample_that_an_old_store_had_kept_is_known_again(path: Path) -> None:
+    _old_store(path, "0002")
+    with db.open_store(path) as store:
+        (kept,) = store.verdicts("1s0000000b", "humanevalsynthesize-python")
+    assert kept == db.VerdictRecord(0, "Python/0", False, "timeout", 10.0, "", sample=1)
+
+
+@pytest.mark.parametrize(
+    ("total", "sample"),
+    [(2, 0), (10, 4), (5, 0), (0, 0), (None, 0)],
+    ids=["one-each", "five-each", "uneven", "none-counted", "no-score"],
+)
+@pytest.mark.parametrize("version", OLD_VERSIONS)
+def test_old_verdicts_are_of_the_last_sample_that_the_score_counts(
+    path: Path, version: str, total: int | None, sample: int
+) -> None:
+    _old_store(path, version)
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("UPDATE task_score SET total = ? WHERE task = 'mbpp'", (total or 0,))
+        if total is None:
+            file.execute("DELETE FROM task_score")
+        file.commit()
+    with db.open_store(path) as store:
+        found = [(v.index, v.sample) for v in store.verdicts("1s0000000b", "mbpp")]
+    assert found == [(0, sample), (1, sample)]
+
+
 @pytest.mark.parametrize("version", OLD_VERSIONS)
 def test_a_backup_is_made_before_anything_changes(path: Path, version: str) -> None:
     _old_store(path, version)
@@ -135,10 +163,10 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(path: Path, tmp_path:
     _old_store(path, "0001")
     migrations = tmp_path / "migrations"
     shutil.copytree(schema.MIGRATIONS, migrations)
-    (migrations / "versions" / "0003_breaks.py").write_text(
+    (migrations / "versions" / "9999_breaks.py").write_text(
         "from alembic import op\n"
-        "revision = '0003'\n"
-        "down_revision = '0002'\n"
+        "revision = '9999'\n"
+        f"down_revision = '{schema.HEAD}'\n"
         "def upgrade():\n"
         "    op.execute('DELETE FROM run')\n"
         "    op.execute('SELECT * FROM no_such_table')\n"
@@ -177,11 +205,15 @@ def test_an_old_store_cannot_be_brought_up_to_date_read_only(path: Path) -> None
         db.open_store(path, read_only=True)
 
 
-def test_an_old_store_can_be_taken_into_a_new_one(store: db.Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", OLD_VERSIONS)
+def test_an_old_store_can_be_taken_into_a_new_one(
+    store: db.Store, tmp_path: Path, version: str
+) -> None:
     other = tmp_path / "old" / "mft.db"
-    _old_store(other, "0001")
+    _old_store(other, version)
     assert store.merge(other).added == ("1s0000000a", "1s0000000b", "1s0000000c")
     assert store.get_run("1s0000000b").pass_at_1 == 0.25
+    assert [v.passed for v in store.verdicts("1s0000000b", "mbpp")] == [True, False]
     with closing(sqlite3.connect(other)) as file:
-        version = file.execute(f"SELECT version_num FROM {schema.VERSION_TABLE}").fetchone()
-    assert version == ("0001",)
+        found = file.execute(f"SELECT version_num FROM {schema.VERSION_TABLE}").fetchone()
+    assert found == (version,)

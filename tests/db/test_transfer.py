@@ -14,7 +14,8 @@ def _fill(store: db.Store, run_id: str, *, seq: int = 3) -> None:
     writer = store.writer(run_id)
     writer.metrics(seq, {"loss": 1.0 / seq, f"only-{run_id}": 2.0}, at=float(seq))
     writer.score("mbpp", seq, 10, seq / 10, at=1.0)
-    writer.verdicts("mbpp", [db.VerdictRecord(0, "a", True, "passed")])
+    samples = [db.VerdictRecord(0, "a", bool(n), "passed", sample=n) for n in range(2)]
+    writer.verdicts("mbpp", samples)
     writer.artifact("zip", "a.zip", "00", 1, at=1.0)
     writer.notice("info", f"at {seq}", at=float(seq))
     assert writer.commit(events_offset=100 * seq, events_seq=seq)
@@ -94,7 +95,9 @@ def test_taking_in_another_store_adds_its_runs_once(
     assert store.tags("1their") == ["best"]
     for question in ("scores", "artifacts", "notices", "latest_metrics"):
         assert getattr(store, question)("1their") == getattr(elsewhere, question)("1their")
-    assert store.verdicts("1their", "mbpp") == elsewhere.verdicts("1their", "mbpp")
+    taken = store.verdicts("1their", "mbpp")
+    assert taken == elsewhere.verdicts("1their", "mbpp")
+    assert [verdict.sample for verdict in taken] == [0, 1]
     assert store.series("1their", "loss") == elsewhere.series("1their", "loss")
     assert store.series("1mine", "loss").points != ()
     again = store.merge(elsewhere.path, tmp_path)

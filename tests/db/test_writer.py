@@ -68,6 +68,39 @@ def test_everything_written_is_there_after_the_commit(store: db.Store, new_run) 
     assert (after.events_offset, after.events_seq) == (700, 7)
 
 
+verdict_rows = st.lists(
+    st.builds(
+        db.VerdictRecord,
+        index=st.integers(0, 3),
+        task_id=st.just("MBPP/11"),
+        passed=st.booleans(),
+        status=st.sampled_from(["passed", "wrong", "timeout"]),
+        seconds=st.floats(0, 10),
+        detail=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5),
+        sample=st.integers(0, 3),
+    ),
+    max_size=20,
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(batches=st.lists(verdict_rows, max_size=3))
+def test_every_sample_keeps_its_own_last_verdict(
+    store: db.Store, new_run, batches: list[list[db.VerdictRecord]]
+) -> None:
+    run = new_run()
+    writer = store.writer(run.id)
+    for rows in batches:
+        writer.verdicts("mbpp", rows)
+        assert writer.commit()
+    kept = {(row.index, row.sample): row for rows in batches for row in rows}
+    assert store.verdicts(run.id, "mbpp") == [kept[key] for key in sorted(kept)]
+
+
 def test_the_same_events_twice_change_nothing(store: db.Store, new_run) -> None:
     run = new_run()
     first, second = store.writer(run.id), store.writer(run.id)

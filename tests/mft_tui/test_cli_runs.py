@@ -217,6 +217,32 @@ def test_two_evaluations_are_compared_question_by_question(mft_home: Path) -> No
     assert len(flips["questions"]) == 9
 
 
+def test_with_several_samples_a_question_flips_by_how_many_pass(mft_home: Path) -> None:
+    with db.open_store(mft_home / "mft.db") as store:
+        for run_id, passed in {"1first": (1, 1, 0), "2second": (0, 1, 0)}.items():
+            store.insert_run(db.RunRecord(id=run_id, kind="evaluate", status="finished"))
+            writer = store.writer(run_id)
+            writer.verdicts(
+                "mbpp",
+                [
+                    db.VerdictRecord(3, "MBPP/14", bool(p), "passed" if p else "wrong", sample=n)
+                    for n, p in enumerate(passed)
+                ],
+            )
+            writer.commit()
+
+    told = mft("runs", "compare", "1first", "2second").stdout.splitlines()
+
+    assert "1first to 2second: of 1 questions 0 gained, 1 lost; the sign test's exact p = 1" in told
+    assert "  mbpp 3 (MBPP/14): 2 of 3 passed became 1 of 3 passed" in told
+    (flips,) = json.loads(mft("runs", "compare", "1first", "2second", "--json").stdout)["flips"]
+    (question,) = flips["questions"]
+    assert question == {
+        "task": "mbpp", "index": 3, "was": "2 of 3 passed", "is": "1 of 3 passed",
+        "samples": 3, "was_passed": 2, "is_passed": 1,
+    }  # fmt: skip
+
+
 REPLAY = """
 import sys
 from mft_tui.cli.replay import replay

@@ -5,13 +5,15 @@ import math
 import threading
 from pathlib import Path
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from db import RunRecord, open_store
+from db import RunRecord, VerdictRecord, open_store
+from runners.evaluate.verdicts import Verdict
 from runners.lifecycle.events import AnyEvent, EventWriter, Metrics, Notice, read_events
 from runners.lifecycle.folders import RunFolder
-from runners.lifecycle.ingest import ingest, verdict_task
+from runners.lifecycle.ingest import ingest, read_verdicts, verdict_task
 
 values = st.dictionaries(
     st.text(min_size=1, max_size=8), st.floats(allow_nan=True, allow_infinity=True), max_size=4
@@ -160,6 +162,49 @@ def test_an_older_copy_of_a_log_put_back_takes_nothing_in_twice(tmp_path: Path) 
         assert ingest(store, folder) == 0
         folder.events.write_bytes(whole)
         assert ingest(store, folder) == 0
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    judged=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 2), st.booleans()), min_size=1, max_size=15
+    )
+)
+def test_every_sample_of_a_file_of_verdicts_is_taken_in(
+    tmp_path: Path, judged: list[tuple[int, int, bool]]
+) -> None:
+    folder = RunFolder(tmp_path / "r1")
+    path = folder.path / "verdicts_mbpp_m.jsonl"
+    for old in (*tmp_path.glob("mft.db*"), *tmp_path.glob("r1/*")):
+        old.unlink()
+    folder.path.mkdir(exist_ok=True)
+    for index, sample, passed in judged:
+        verdict = Verdict(
+            index=index,
+            task_id=f"MBPP/{index}",
+            passed=passed,
+            status="passed" if passed else "wrong",
+            seconds=0.1,
+            sample=sample,
+        )
+        with path.open("ab") as file:
+            file.write(msgspec.json.encode(verdict) + b"\n")
+    with EventWriter(folder.events) as writer:
+        writer.artifact("verdicts", path.name, "00", path.stat().st_size)
+    last = {(index, sample): passed for index, sample, passed in judged}
+    with open_store(tmp_path / "mft.db") as store:
+        store.insert_run(RunRecord(id="r1", kind="evaluate", folder=str(folder.path)))
+        assert ingest(store, folder) == 1
+        found = [(v.index, v.sample, v.passed) for v in store.verdicts("r1", "mbpp")]
+    assert found == [(*key, last[key]) for key in sorted(last)]
+
+
+def test_a_verdict_without_a_sample_is_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts_mbpp_m.jsonl"
+    path.write_text('{"index": 7, "task_id": "MBPP/18", "passed": true, "status": "passed"}\n')
+    assert read_verdicts(path) == [VerdictRecord(7, "MBPP/18", True, "passed", sample=0)]
 
 
 def test_the_task_of_a_file_of_verdicts_is_in_its_name() -> None:
