@@ -23,6 +23,7 @@ from mft_tui.widgets.title_bar import TitleBar
 from runners.errors import MftError
 
 if TYPE_CHECKING:
+    from db import Store
     from mft_tui.app import MftApp
 
 _PARTS = ("error", "code", "diff", "prompt", "tests")
@@ -30,7 +31,7 @@ _PARTS = ("error", "code", "diff", "prompt", "tests")
 
 @dataclass(frozen=True)
 class Case:
-    """All there is to say of one failed question, as text, by part."""
+    """All there is to say of one failed answer, as text, by part."""
 
     parts: dict[str, str]
 
@@ -55,7 +56,7 @@ class FailuresScreen(Screen[None]):
     ]  # fmt: skip
 
     def __init__(self, run: RunRecord, task: str, index: int | None = None) -> None:
-        """The failures of a task; the cursor on question ``index``, if that is one of them."""
+        """The failures of a task; the cursor on the first of question ``index``, if it has one."""
         super().__init__()
         self._run, self._task_name, self._index = run, task, index
         self._failures: list[VerdictRecord] = []
@@ -81,15 +82,22 @@ class FailuresScreen(Screen[None]):
     @guarded(group="failures", exclusive=True)
     async def _read(self) -> None:
         run_id, task = self._run.id, self._task_name
-        verdicts = await self._mft.tracker.ask(lambda store: store.verdicts(run_id, task))
-        if not verdicts:
-            verdicts = await self._mft.lanes["files"].call(read_verdict_file, self._run, task)
+        verdicts, judged = await self._mft.tracker.ask(
+            lambda store: (store.verdicts(run_id, task), _judged(store, run_id, task))
+        )
+        if not verdicts or len(verdicts) < judged:
+            # It still goes on, or was taken in by a version that kept one sample a question.
+            found = await self._mft.lanes["files"].call(read_verdict_file, self._run, task)
+            verdicts = max(verdicts, found, key=len)
         self._failures = [verdict for verdict in verdicts if not verdict.passed]
         passed = len(verdicts) - len(self._failures)
-        self.query_one(TitleBar).status = f"{passed} of {len(verdicts)} passed"
+        sampled = any(verdict.sample for verdict in verdicts)
+        unit = " samples" if sampled else ""
+        self.query_one(TitleBar).status = f"{passed} of {len(verdicts)}{unit} passed"
         choices = self.query_one("#list", OptionList)
         for verdict in self._failures:
-            choices.add_option(Option(f"{verdict.index:>4}  {verdict.status}"))
+            which = f"sample {verdict.sample}  " if sampled else ""
+            choices.add_option(Option(f"{verdict.index:>4}  {which}{verdict.status}"))
         choices.focus()
         if self._failures:
             places = [verdict.index for verdict in self._failures]
@@ -144,27 +152,29 @@ def _coloured(diff: str, colours: Mapping[str, str]) -> Text:
     return text
 
 
+def _judged(store: "Store", run_id: str, task: str) -> int:
+    """Generations of a task that its score counts; 0 before there is one."""
+    return next((score.total for score in store.scores(run_id) if score.task == task), 0)
+
+
 def read_verdict_file(run: RunRecord, task: str) -> list[VerdictRecord]:
-    """A task's verdicts from the file that the evaluation appends to."""
-    from runners.evaluate.verdicts import read_verdicts
+    """A task's verdicts from the file that the evaluation appends to, as ``Store.verdicts``."""
+    from runners.lifecycle.ingest import read_verdicts
 
     config = json.loads(run.config or "{}")
     folder = Path(config.get("output_dir") or Path(run.folder, "artifacts"))
     found = next(iter(folder.glob(f"*/verdicts_{task}_*.jsonl")), None)
     if found is None:
         return []
-    return [
-        VerdictRecord(v.index, v.task_id, v.passed, v.status, v.seconds, v.detail)
-        for v in read_verdicts(found)
-    ]
+    return sorted(read_verdicts(found), key=lambda verdict: (verdict.index, verdict.sample))
 
 
 def read_case(config: dict[str, Any], task: str, verdict: VerdictRecord) -> Case:
-    """Gather a failed question's parts; what cannot be read is left out, and said as missing."""
+    """Gather a failed answer's parts; what cannot be read is left out, and said as missing."""
     from runners.benchmarks.rows import load_questions, resolve_benchmarks
 
     parts = {"error": f"{verdict.status}\n\n{verdict.detail}"}
-    candidate = _candidate(Path(str(config.get("generations", ""))), task, verdict.index)
+    candidate = _candidate(Path(str(config.get("generations", ""))), task, verdict)
     if candidate is not None:
         parts["code"] = candidate
     try:
@@ -197,11 +207,11 @@ def _diff(canonical: str, candidate: str) -> str:
     return "\n".join(lines) or "the same as the canonical solution"
 
 
-def _candidate(folder: Path, task: str, index: int) -> str | None:
+def _candidate(folder: Path, task: str, verdict: VerdictRecord) -> str | None:
     path = next(iter(folder.glob(f"generations_{task}_*.json")), None)
     if path is None:
         return None
     try:
-        return str(json.loads(path.read_bytes())[index][0])
+        return str(json.loads(path.read_bytes())[verdict.index][verdict.sample])
     except (ValueError, IndexError, KeyError):
         return None

@@ -1,11 +1,16 @@
 """Evaluations and their failures, and runs side by side."""
 
 import io
+import itertools
+import json
+from dataclasses import asdict
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 from textual.widgets import OptionList, Static
 
-from db import open_store
+from db import RunRecord, VerdictRecord, open_store
 from mft_tui.screens.compare import CompareScreen
 from mft_tui.screens.failures import FailuresScreen, _coloured
 from mft_tui.screens.measured import evaluation_of
@@ -13,7 +18,7 @@ from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.task_rows import TaskRows
 from mft_tui.widgets.title_bar import TitleBar
 from runners.lifecycle.folders import StateFolder
-from tests.mft_tui.app.conftest import add_run, add_scores, run_id
+from tests.mft_tui.app.conftest import NOW, add_run, add_scores, run_id
 from tests.mft_tui.app.driving import ROOMY, Make, open_monitor
 from tests.mft_tui.app.waiting import until
 
@@ -37,6 +42,58 @@ async def test_an_evaluation_shows_its_tasks_and_their_failures(
         await until(pilot, lambda: "AssertionError" in str(failures.query_one("#text").render()))
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is screen)
+
+
+def _sampled(state: StateFolder, kept: set[int]) -> RunRecord:
+    """An evaluation of two questions with three samples each, of which the store has ``kept``.
+
+    Only sample 1 of the first question and sample 2 of the second one pass.
+    """
+    answers = state.root / "generations_m"
+    answers.mkdir()
+    (answers / "generations_mbpp_m.json").write_text(
+        json.dumps([[f"answer {index} {sample}" for sample in range(3)] for index in range(2)])
+    )
+    run = add_run(
+        state, 7, kind="evaluate", name="sampled", config=json.dumps({"generations": str(answers)})
+    )
+    rows = []
+    for index, sample in itertools.product(range(2), range(3)):
+        passed = (index, sample) in {(0, 1), (1, 2)}
+        detail = "" if passed else f"went wrong {index} {sample}"
+        status = "passed" if passed else "wrong"
+        rows.append(VerdictRecord(index, f"t/{index}", passed, status, 0.1, detail, sample))
+    verdicts = Path(run.folder) / "artifacts" / "metrics_m" / "verdicts_mbpp_m.jsonl"
+    verdicts.parent.mkdir(parents=True)
+    verdicts.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    with open_store(state.database) as store:
+        writer = store.writer(run.id)
+        writer.score("mbpp", 2, 6, 1 / 3, NOW)
+        writer.verdicts("mbpp", [row for row in rows if row.sample in kept])
+        writer.commit()
+    return run
+
+
+@pytest.mark.parametrize("kept", [{0, 1, 2}, {2}, set()], ids=["all", "the-last", "none"])
+async def test_each_failed_sample_is_browsed_with_its_own_answer(
+    filled: StateFolder, make_app: Make, kept: set[int]
+) -> None:
+    run = _sampled(filled, kept)
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = FailuresScreen(run, "mbpp", 1)
+        app.push_screen(screen)
+        await until(pilot, lambda: screen.query(OptionList) and _option_words(screen))
+        assert _option_words(screen) == [
+            "   0  sample 0  wrong",
+            "   0  sample 2  wrong",
+            "   1  sample 0  wrong",
+            "   1  sample 1  wrong",
+        ]
+        assert screen.query_one(TitleBar).status == "2 of 6 samples passed"
+        await until(pilot, lambda: "went wrong 1 0" in str(screen.query_one("#text").render()))
+        await pilot.press("down", "2")
+        await until(pilot, lambda: "answer 1 1" in str(screen.query_one("#text").render()))
 
 
 async def test_compare_tells_what_differs_and_what_flipped(
@@ -113,6 +170,11 @@ def test_a_diff_is_told_by_its_signs_and_in_the_themes_colours() -> None:
     shown = _coloured(diff, {"success": "#00ff00", "error": "ansi_red"})
     assert shown.plain.rstrip() == diff
     assert [str(span.style) for span in shown.spans] == ["bold", "bold", "dim", "red", "#00ff00"]
+
+
+def _option_words(screen: FailuresScreen) -> list[str]:
+    choices = screen.query_one("#list", OptionList)
+    return [str(choices.get_option_at_index(n).prompt) for n in range(choices.option_count)]
 
 
 def _flip_words(screen: CompareScreen) -> str:
