@@ -1,4 +1,4 @@
-"""Holding a replay against the original: numbers, bytes, questions.
+"""Holding a replay against the original: numbers, bytes, verdicts.
 
 "Identical" is said of bytes and of nothing else; numbers are equal or differ by so much. Times and
 speeds are left out, because nobody expects them back.
@@ -6,7 +6,7 @@ speeds are left out, because nobody expects them back.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,10 +125,7 @@ def compare_replay(
         tuple(_metrics(store, original.id, replay.id)),
         tuple(_scores(store, original.id, replay.id)),
         tuple(_files(store, original, replay, moved)),
-        tuple(
-            f"{flip.task} {flip.index} ({flip.task_id}): {flip.first} became {flip.second}"
-            for flip in store.flips(original.id, replay.id).questions
-        ),
+        tuple(_flipped(store, original.id, replay.id)),
     )
 
 
@@ -170,6 +167,23 @@ def _scores(store: "Store", original: str, replay: str) -> list[ScoreDelta]:
     before = {s.task: s.pass_at_1 for s in store.scores(original)}
     after = {s.task: s.pass_at_1 for s in store.scores(replay)}
     return [ScoreDelta(t, before.get(t), after.get(t)) for t in sorted(before.keys() | after)]
+
+
+def _flipped(store: "Store", original: str, replay: str) -> Iterator[str]:
+    """The verdicts that changed, in sentences.
+
+    Sample by sample: a replay draws the same ones, so that as many pass is not yet the same.
+    """
+    for score in store.scores(original):
+        before = store.verdicts(original, score.task)
+        after = {(v.index, v.sample): v for v in store.verdicts(replay, score.task)}
+        sampled = any(verdict.sample for verdict in before)
+        for old in before:
+            new = after.get((old.index, old.sample))
+            if new is not None and new.passed != old.passed:
+                which = f"{old.index} sample {old.sample}" if sampled else f"{old.index}"
+                change = f"{old.status} became {new.status}"
+                yield f"{score.task} {which} ({old.task_id}): {change}"
 
 
 def _files(
