@@ -4,6 +4,12 @@ Some canonical solutions fail by the competition's rules (an import that is not 
 inside the solution, a declaration that lacks a type), and a perfect model loses those questions
 too, or nearly. A score means more beside this ceiling. The questions were recorded by sending every
 canonical solution through post-processing and running it (the exhaustive tests do that again).
+
+MBPP's two are 331 (MBPP/342) and 356 (MBPP/367). MBPP/342 passes as it stands, and so is missing
+where solutions are listed that fail when run directly; after post-processing it fails on every
+machine, because its class stands below an import, and a class at the margin is a stop word.
+MBPP/367 needs a set-up that the rules leave out. MBPP/123 takes most of its 3 CPU seconds (2.6 on
+an AMD EPYC), so it may time out on a slow core; it counts as passed.
 """
 
 from collections.abc import Iterable

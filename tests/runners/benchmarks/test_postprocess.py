@@ -44,6 +44,19 @@ def test_an_mbpp_completion_cut_at_its_stop_is_a_prefix_that_ends_in_a_stop_word
         assert any(cut.endswith(word) for word in stop_rule("mbpp").words)
 
 
+@pytest.mark.parametrize(
+    ("answer", "stored"),
+    [
+        ("import heapq\nclass Node:\n    pass\n", "import heapq"),
+        ("class Node:\n    pass\n", "class Node:\n    pass"),
+    ],
+)
+def test_a_class_below_an_import_is_cut_off_an_mbpp_answer(answer: str, stored: str) -> None:
+    # MBPP/342's own solution is of the first kind, so it cannot pass.
+    kept = postprocess(QUESTIONS["mbpp"][0], f"```python\n{answer}```\n")
+    assert kept.rpartition('"""\n')[2].rstrip() == stored
+
+
 @given(task=st.sampled_from(TASKS), text=pieces.map("".join))
 def test_what_is_stored_survives_json_and_holds_the_question(task: str, text: str) -> None:
     question = QUESTIONS[task][1]
