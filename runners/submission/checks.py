@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from runners.benchmarks.demo import demo_benchmarks
+from runners.benchmarks.fingerprints import compare
 from runners.benchmarks.rows import load_questions
 from runners.benchmarks.tasks import TASKS, benchmark_of, get_task
 from runners.config.generate import checked_model_name
@@ -124,11 +125,13 @@ def check_folder(path: Path, benchmarks: Path | None = None) -> list[Check]:
     """All checks of a folder of generations.
 
     Counts are those of ``benchmarks``, else of the benchmark that the manifest names, else the
-    competition's. Raises ``MissingInputError`` or ``UsageError`` where there is nothing to check.
+    competition's. Answers to another benchmark than the competition's or our own demo pass only
+    where ``benchmarks`` is that one: their zip looks like a submission and would score nothing.
+    Raises ``MissingInputError`` or ``UsageError`` where there is nothing to check.
     """
     folder = SubmissionFolder(path)
     manifest = read_manifest(path, folder.model_name)
-    found = list(_how_made(manifest)) if manifest is not None else []
+    found = [] if manifest is None else list(_how_made(manifest, benchmarks))
     return found + _files(folder, _expected(folder, benchmarks, manifest))
 
 
@@ -145,7 +148,7 @@ def check_zip(path: Path, benchmarks: Path | None = None) -> list[Check]:
     return [only, *_files(submission, _expected(submission, benchmarks, None))]
 
 
-def _how_made(manifest: Manifest) -> Iterator[Check]:
+def _how_made(manifest: Manifest, benchmarks: Path | None) -> Iterator[Check]:
     broken = "; ".join(manifest.breaks_rules)
     yield Check("greedy decoding", not broken, broken or "greedy, one generation a question")
     untrue = [
@@ -153,9 +156,26 @@ def _how_made(manifest: Manifest) -> Iterator[Check]:
         for name, file in manifest.benchmark.items()
         if file.verdict in {"changed", "partial"}
     ]
+    if not _is_demo(manifest):
+        named = {} if benchmarks is None else {r.name: r.sha256 for r in compare(benchmarks, TASKS)}
+        untrue += [
+            f"{name} is another benchmark than the competition's; name its folder with "
+            "--benchmarks to pack the answers as they are"
+            for name, file in manifest.benchmark.items()
+            if file.verdict == "other" and named.get(name) != file.sha256
+        ]
     official = all(file.verdict == "official" for file in manifest.benchmark.values())
     good = "the competition's" if official else "another benchmark than the competition's"
     yield Check("benchmark", not untrue, "; ".join(untrue) or good)
+
+
+def _is_demo(manifest: Manifest) -> bool:
+    demo = _demo_counts()
+    return all(count.total == demo[task] for task, count in manifest.tasks.items() if task in demo)
+
+
+def _demo_counts() -> dict[str, int]:
+    return {task: len(load_questions(demo_benchmarks(), task)) for task in TASKS}
 
 
 def _expected(
@@ -167,7 +187,7 @@ def _expected(
     if manifest is not None:
         known = {task: count.total for task, count in manifest.tasks.items()}
         return {task: known.get(task, official[task]) for task in TASKS}
-    demo = {task: len(load_questions(demo_benchmarks(), task)) for task in TASKS}
+    demo = _demo_counts()
     # A zip does not say what it answers; our own demo is told by its counts.
     return demo if _counts(submission) == demo else official
 

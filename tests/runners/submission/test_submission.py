@@ -1,5 +1,6 @@
 """Checks and zips of submissions, on real folders."""
 
+import hashlib
 import json
 import zipfile
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runners.benchmarks.demo import demo_benchmarks
 from runners.benchmarks.tasks import TASKS
 from runners.errors import MissingInputError, RefusedError, UsageError
 from runners.submission.checks import SubmissionFolder, check_folder, check_zip
@@ -29,13 +31,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write_manifest(
-    path: Path, *, breaks_rules: tuple[str, ...] = (), verdict: str = "other"
+    path: Path,
+    *,
+    breaks_rules: tuple[str, ...] = (),
+    verdict: str = "other",
+    total: int = 2,
+    sha256: str = "0" * 64,
 ) -> None:
     manifest = Manifest(
         model_name="m-1",
         settings={},
-        benchmark={"mbpp.jsonl": BenchmarkFile(sha256="0" * 64, verdict=verdict)},
-        tasks={task: TaskCount(asked=2, total=2) for task in TASKS},
+        benchmark={"mbpp.jsonl": BenchmarkFile(sha256=sha256, verdict=verdict)},
+        tasks={task: TaskCount(asked=total, total=total) for task in TASKS},
         breaks_rules=list(breaks_rules),
     )
     manifest_path(path, "m-1").write_bytes(msgspec.json.encode(manifest))
@@ -112,6 +119,35 @@ def test_a_sampled_set_is_refused(folder: Path) -> None:
 def test_answers_to_a_changed_benchmark_are_refused(folder: Path) -> None:
     write_manifest(folder, verdict="changed")
     assert failed(folder) == {"benchmark": "mbpp.jsonl is a changed copy"}
+
+
+@pytest.mark.parametrize("total", [3, 164])
+def test_answers_to_another_benchmark_are_refused_unless_it_is_named(
+    folder: Path, tmp_path: Path, total: int
+) -> None:
+    another, third = (_repeated_demo(tmp_path / name, total, name) for name in ("a", "b"))
+    digest = hashlib.sha256((another / "mbpp.jsonl").read_bytes()).hexdigest()
+    write_manifest(folder, verdict="other", total=total, sha256=digest)
+    for task in TASKS:
+        (folder / f"generations_{task}_m-1.json").write_text(json.dumps([["x"]] * total))
+    for named in (None, third):
+        refused = {each.name: each.detail for each in check_folder(folder, named) if not each.ok}
+        assert list(refused) == ["benchmark"]
+        assert "mbpp.jsonl is another benchmark than the competition's" in refused["benchmark"]
+        assert "--benchmarks" in refused["benchmark"]
+    assert all(check.ok for check in check_folder(folder, another))
+
+
+def _repeated_demo(folder: Path, total: int, mark: str) -> Path:
+    """A benchmark of the demo's first row of each file, ``total`` times, that differs by a mark."""
+    for path in demo_benchmarks().rglob("*.jsonl"):
+        rows = path.read_text().splitlines(keepends=True)
+        place = folder / path.relative_to(demo_benchmarks())
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # MBPP's first ten rows are the examples of the paper, and no questions.
+        row = json.dumps(json.loads(rows[0]) | {"mark": mark}) + "\n"
+        place.write_text(row * (total + 10 * (path.stem == "mbpp")))
+    return folder
 
 
 def test_without_a_manifest_the_competitions_counts_hold(folder: Path) -> None:
