@@ -6,6 +6,7 @@ Reads tokenizer.json as JSON: the checks before a launch run where no tokenizer 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,24 @@ def _require_convertible(folder: Path, family: Family) -> None:
         where=str(folder),
         fix="transformers writes it with AutoTokenizer.from_pretrained(…).save_pretrained(folder).",
     )
+
+
+def gains_markers(folder: Path) -> bool:
+    """Whether training adds ChatML markers to the folder's tokenizer, and so trains embeddings.
+
+    False where there is no tokenizer to ask. Raises ``UsageError`` when it cannot be read.
+    """
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        return _lacks_markers(path, path.stat().st_mtime_ns)
+    # Of what is converted, the tokenizers of tiktoken have the markers.
+    return (folder / "tokenizer.model").is_file()
+
+
+@lru_cache(maxsize=16)
+def _lacks_markers(path: Path, _changed: int) -> bool:
+    vocabulary = read_vocabulary(path.parent)
+    return vocabulary is not None and bool(vocabulary.lacks)
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:

@@ -41,7 +41,7 @@ from runners.hardware.activations import (
     outside_activations,
     shared_inputs,
 )
-from runners.hardware.recipe import Recipe
+from runners.hardware.recipe import EMBEDDINGS, HEADS, Recipe
 from runners.hardware.shape import ModelShape
 
 GIB = 1 << 30
@@ -114,10 +114,8 @@ def adapter_parameters(shape: ModelShape, recipe: Recipe) -> int:
 
 def saved_module_parameters(shape: ModelShape, recipe: Recipe) -> int:
     """Entries of the modules that are trained in full beside the adapters."""
-    embedding = {"embed_tokens", "embed_in", "wte"}
-    head = {"lm_head", "embed_out"}
     table = shape.vocab * shape.hidden
-    return sum(table for name in recipe.modules_to_save if name in embedding | head)
+    return sum(table for name in recipe.modules_to_save if name in EMBEDDINGS | HEADS)
 
 
 def trainable_parameters(shape: ModelShape, recipe: Recipe) -> int:

@@ -6,10 +6,12 @@ ranks, what is sharded. One recipe describes one rank.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from runners.config import TrainConfig
 from runners.config.launch_line import Layout, layout
+from runners.config.tokenizer_check import gains_markers
 from runners.errors import UsageError
 from runners.hardware.probe import Hardware
 from runners.hardware.shape import ModelShape, Projection
@@ -142,10 +144,24 @@ def make_recipe(
         lora_dropout=config.lora_dropout,
         dora=config.use_dora,
         targets=() if config.peft_type == "full" else lora_targets(config, shape),
-        modules_to_save=tuple(config.modules_to_save) if config.peft_type != "full" else (),
+        modules_to_save=_whole_modules(config, shape),
         trained_share=trained_share,
         segment=segment,
     )
+
+
+def _whole_modules(config: TrainConfig, shape: ModelShape) -> tuple[str, ...]:
+    """Modules that are trained in full beside the adapters: those asked for, and the embedding and
+    the head where the tokenizer gets markers that the model has never seen."""
+    if config.peft_type == "full":
+        return ()
+    whole = set(config.modules_to_save)
+    if gains_markers(Path(config.pretrained_model_path).expanduser()):
+        if whole.isdisjoint(EMBEDDINGS):
+            whole.add("embed_tokens")
+        if not shape.tied and whole.isdisjoint(HEADS):
+            whole.add("lm_head")
+    return tuple(sorted(whole))
 
 
 def _precision(config: TrainConfig, spread: Layout) -> Precision:
@@ -169,6 +185,9 @@ def _bucket(config: TrainConfig, spread: Layout) -> int:
 
 HEADS = frozenset({"lm_head", "embed_out"})
 """Names of output heads: linear layers outside the blocks, which may be adapted too."""
+
+EMBEDDINGS = frozenset({"embed_tokens", "embed_in", "wte"})
+"""Names of token embeddings."""
 
 
 def require_lora_targets(config: TrainConfig, shape: ModelShape) -> None:

@@ -5,6 +5,8 @@ them, with room in its embeddings. Both give a folder of the run's own, because 
 name a base that later steps can load as it is. Any other checkpoint is used where it lies.
 """
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from runners.models.load import fetch_base
 from runners.models.tokenizer_files import copy_tokenizer
 
 _EMBEDDING_MULTIPLE = 8
+_MADE_FROM = "made-from.json"
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,16 @@ def prepare_base(config: TrainConfig, output: Path, wait_turn: Callable[[], bool
     family = detect_family(read_model_config(folder), asked=config.model_type)
     if family.first_generation:
         native = output / "base"
-        if wait_turn() and not native.exists():
-            convert_checkpoint(folder, native)
+        if wait_turn():
+            _make(native, folder, convert_checkpoint)
         notes.append(f"the {family.name} checkpoint was converted to {family.native} in {native}")
         folder = native
     tokenizer = load_tokenizer(folder)
     added = tuple(token.text for token in tokenizer.added)
     if added:
         grown = output / "base-chatml"
-        if wait_turn() and not grown.exists():
-            _grow(folder, grown, tokenizer)
+        if wait_turn():
+            _make(grown, folder, lambda source, target: _grow(source, target, tokenizer))
         notes.append(f"the tokenizer lacked {' and '.join(added)}: added, in {grown}")
         folder, tokenizer = grown, load_tokenizer(grown)
     rows = int(read_model_config(folder)["vocab_size"])
@@ -65,6 +68,28 @@ def prepare_base(config: TrainConfig, output: Path, wait_turn: Callable[[], bool
             fix="Use the tokenizer that belongs to the checkpoint.",
         )
     return Base(folder, tokenizer, added, tuple(notes))
+
+
+def _make(target: Path, source: Path, write: Callable[[Path, Path], object]) -> None:
+    """Have ``write`` make ``target`` of ``source``, unless it is there and was made of just that.
+
+    Another run may have had the same output folder, or the checkpoint have been fetched anew.
+    """
+    made_from = {
+        "source": str(source.resolve()),
+        "files": {
+            path.name: [path.stat().st_size, path.stat().st_mtime_ns]
+            for path in sorted(source.iterdir())
+            if path.is_file()
+        },
+    }
+    note = target / _MADE_FROM
+    if note.is_file() and json.loads(note.read_bytes()) == made_from:
+        return
+    if target.exists():
+        shutil.rmtree(target)
+    write(source, target)
+    note.write_text(json.dumps(made_from))
 
 
 def _grow(source: Path, target: Path, tokenizer: ChatTokenizer) -> None:

@@ -46,7 +46,9 @@ def work(job: Job[TrainConfig]) -> Mapping[str, object]:
         return {}
     summary: dict[str, object] = {"steps": training.done, "ended": ending, "resumed_from": began}
     summary["peak_memory_bytes"] = setup.meter.peak()
-    summary["estimated_memory_bytes"] = expected_memory(job.config, setup.model_config)
+    summary["estimated_memory_bytes"] = expected_memory(
+        job.config, setup.model_config, training.order.spread
+    )
     best = setup.checkpoints.best()
     take_best = job.config.early_stopping and best is not None and best.step != training.done
     weights = {}

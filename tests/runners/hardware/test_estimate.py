@@ -1,6 +1,8 @@
 """Verdicts, suggestions, steps and time, and that memory moves the way it must."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +52,25 @@ def test_the_table_in_the_documentation_is_current() -> None:
     assert memory_table.current() == memory_table.table(), (
         "run `python -m tests.runners.hardware.memory_table`"
     )
+
+
+def test_markers_that_the_tokenizer_lacks_have_embedding_and_head_trained_whole(
+    tmp_path: Path,
+) -> None:
+    def trained(*, added: list[str], tied: bool = False, method: str = "lora") -> int:
+        tokens = [{"content": text, "id": 10 + i} for i, text in enumerate(added)]
+        content = {"model": {"vocab": {"a": 0}}, "added_tokens": tokens}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+        model = {**CODELLAMA_34B, "tie_word_embeddings": tied}
+        keys = {"pretrained_model_path": str(tmp_path), "peft_type": method}
+        return ask(model, gpus(8, 80), **keys).rank.trainable
+
+    chat = ["<|im_start|>", "<|im_end|>"]
+    table = CODELLAMA_34B["vocab_size"] * CODELLAMA_34B["hidden_size"]
+    adapters = trained(added=chat)
+    assert trained(added=[]) == adapters + 2 * table
+    assert trained(added=chat[:1], tied=True) == adapters + table
+    assert trained(added=[], method="full") == trained(added=chat, method="full")
 
 
 def test_full_training_holds_sixteen_bytes_a_parameter_and_shares_them_by_stage() -> None:

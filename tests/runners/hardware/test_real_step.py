@@ -31,6 +31,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lora, packed": {"peft_type": "lora", "padding_mode": "pack"},
     "lora, recomputing": {"peft_type": "lora", "gradient_checkpointing": "full"},
     "lora, recomputing in part": {"peft_type": "lora", "gradient_checkpointing": "selective"},
+    "lora, embedding and head whole": {
+        "peft_type": "lora",
+        "modules_to_save": ["embed_tokens", "lm_head"],
+    },
     "dora": {"peft_type": "lora", "use_dora": True},
     "qlora 4-bit": {"peft_type": "qlora"},
     "qlora 8-bit": {"peft_type": "qlora", "quantization": "8bit"},
