@@ -49,7 +49,11 @@ def block_products(shape: ModelShape, recipe: Recipe) -> int:
     """
     entries = 0 if recipe.quantized_bits else sum(p.outputs for p in shape.projections)
     entries += sum(recipe.lora_rank + p.outputs for p in shape.projections if recipe.adapts(p))
-    return entries * recipe.tokens * recipe.precision.compute
+    entries *= recipe.tokens
+    if _attention_by_squares(shape, recipe):
+        # Attention is then two products of its own: of queries and keys, and with the values.
+        entries += _squares(recipe) * shape.heads + recipe.tokens * shape.query_width
+    return entries * recipe.precision.compute
 
 
 def outside_activations(shape: ModelShape, recipe: Recipe) -> int:
@@ -160,11 +164,16 @@ def _attention_by_squares(shape: ModelShape, recipe: Recipe) -> bool:
     return recipe.attention == "eager" or dropped
 
 
+def _squares(recipe: Recipe) -> int:
+    """Entries of one head's attention weights, S x S for each row or segment."""
+    if recipe.attention == "flat":
+        return int(recipe.tokens * min(recipe.segment, recipe.length))
+    return recipe.rows * recipe.length**2
+
+
 def _attention(shape: ModelShape, recipe: Recipe) -> int:
     n, c, q, kv = recipe.tokens, recipe.precision.compute, shape.query_width, shape.kv_width
-    square = recipe.rows * recipe.length**2
-    if recipe.attention == "flat":
-        square = int(recipe.tokens * min(recipe.segment, recipe.length))
+    square = _squares(recipe)
     size = c * n * (q + kv) if shape.fused_qkv and not shape.positions else 0
     if _attention_by_squares(shape, recipe):
         copies = (4 if c == 4 else 4 + c) + (2 * c if shape.attention_dropout > 0 else 0)

@@ -24,6 +24,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "full, eager attention": {"peft_type": "full", "attention": "eager"},
     "full, recomputing": {"peft_type": "full", "gradient_checkpointing": "full"},
     "full, recomputing in part": {"peft_type": "full", "gradient_checkpointing": "selective"},
+    "full, eager attention, recomputing in part": {
+        "peft_type": "full",
+        "attention": "eager",
+        "gradient_checkpointing": "selective",
+    },
     "full, accumulating": {"peft_type": "full", "gradient_accumulation_steps": 2},
     "full, short rows": {"peft_type": "full", "seq_length": 64, "per_device_train_batch_size": 1},
     "lora": {"peft_type": "lora"},
