@@ -159,8 +159,10 @@ def _whole_modules(config: TrainConfig, shape: ModelShape) -> tuple[str, ...]:
     if gains_markers(Path(config.pretrained_model_path).expanduser()):
         if whole.isdisjoint(EMBEDDINGS):
             whole.add("embed_tokens")
-        if not shape.tied and whole.isdisjoint(HEADS):
+        if whole.isdisjoint(HEADS):
             whole.add("lm_head")
+    if shape.tied and not whole.isdisjoint(EMBEDDINGS):
+        whole -= HEADS  # the same table
     return tuple(sorted(whole))
 
 

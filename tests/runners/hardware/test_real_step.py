@@ -36,10 +36,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lora, packed": {"peft_type": "lora", "padding_mode": "pack"},
     "lora, recomputing": {"peft_type": "lora", "gradient_checkpointing": "full"},
     "lora, recomputing in part": {"peft_type": "lora", "gradient_checkpointing": "selective"},
-    "lora, embedding and head whole": {
-        "peft_type": "lora",
-        "modules_to_save": ["embed_tokens", "lm_head"],
-    },
     "dora": {"peft_type": "lora", "use_dora": True},
     "qlora 4-bit": {"peft_type": "qlora"},
     "qlora 8-bit": {"peft_type": "qlora", "quantization": "8bit"},
@@ -87,6 +83,20 @@ def test_the_estimate_is_within_15_percent_of_what_torch_counts(
 @pytest.mark.parametrize(("family", "method"), OTHER_SHAPES)
 def test_other_shapes_are_estimated_as_well(tmp_path: Path, family: str, method: str) -> None:
     compare(tmp_path, family, {"peft_type": method})
+
+
+@pytest.mark.parametrize(
+    ("family", "embedding", "head"),
+    [
+        ("qwen2", "embed_tokens", "lm_head"),
+        ("gpt_neox", "embed_in", "lm_head"),
+        ("gpt_bigcode", "wte", "lm_head"),  # tied: one table
+    ],
+)
+def test_embedding_and_head_trained_whole_are_estimated_as_well(
+    tmp_path: Path, family: str, embedding: str, head: str
+) -> None:
+    compare(tmp_path, family, {"peft_type": "lora", "modules_to_save": [embedding, head]})
 
 
 @pytest.mark.full
