@@ -86,6 +86,9 @@ class TrainConfig(JobConfig):
         "padding: one sample a row; pack: several samples a row, none seeing another; "
         "concat: pretraining text joined and cut to full rows.",
     )
+    pack_across_tasks: bool = setting(
+        True, "data", "With pack: samples of several tasks share a row, which fills rows better."
+    )
     seq_length: int = setting(2048, "data", "Longest row in tokens.", ge=8)
     overlong: Literal["truncate", "drop", "split", "error"] = setting(
         "truncate", "data", "What to do with a sample longer than seq_length."
@@ -177,6 +180,9 @@ class TrainConfig(JobConfig):
         20, "loss", "CoBa: validation points N in the slope window (arXiv 2410.06741).", ge=2
     )
     coba_tau: float = setting(5.0, "loss", "CoBa: temperature of the divergence factor.", gt=0)
+    coba_warmup_steps: int = setting(
+        0, "loss", "CoBa: optimizer steps with even weights before any is adapted.", ge=0
+    )
     coba_update_interval: int = setting(
         10, "loss", "CoBa: optimizer steps between validation losses.", ge=1
     )

@@ -36,10 +36,11 @@ class CoBa:
     def __post_init__(self) -> None:
         self.weights = np.full(self.tasks, 1 / self.tasks)
 
-    def update(self, losses: Floats) -> None:
+    def update(self, losses: Floats, *, warming_up: bool = False) -> None:
         """Take in the validation loss of every task, [K], and set the weights for what follows.
 
-        A non-finite loss is refused with ``ValueError``: it would poison every later weight.
+        While ``warming_up`` the losses are remembered and the weights stay even: first slopes are
+        those of a learning rate that has only begun to rise. A non-finite loss is refused with ``ValueError``: it would poison every later weight.
         """
         if not np.isfinite(losses).all():
             raise ValueError("CoBa needs finite validation losses")
@@ -47,7 +48,7 @@ class CoBa:
             self._initial = [max(float(loss), _TINY) for loss in losses]
         self._ratios.append([float(v) for v in losses / np.array(self._initial)])
         self._ratios = self._ratios[-self.window :]
-        if len(self._ratios) < 2:
+        if warming_up or len(self._ratios) < 2:
             return
         slopes = _slope(np.array(self._ratios))
         self._slopes.append(slopes.tolist())

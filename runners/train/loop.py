@@ -336,7 +336,8 @@ def _tell_validation(training: Training, losses: Losses) -> None:
 
 def _update_coba(training: Training, coba: CoBa, losses: Losses) -> None:
     if np.isfinite(losses.tasks).all():
-        coba.update(losses.tasks)
+        warming_up = training.done < training.config.coba_warmup_steps
+        coba.update(losses.tasks, warming_up=warming_up)
         return
     names = zip(training.batcher.cache.tasks, losses.tasks.tolist(), strict=True)
     bad = ", ".join(name for name, loss in names if not isfinite(loss))

@@ -155,6 +155,7 @@ class DataOrder:
             seed=self._config.seed,
             epoch=epoch,
             sampling=sampling,
+            across_tasks=self._config.pack_across_tasks,
         )
 
     def _count(self) -> int:

@@ -48,6 +48,16 @@ def test_the_second_slopes_by_hand() -> None:
     assert coba.weights == pytest.approx(factor * relative + (1 - factor) * absolute)
 
 
+def test_weights_stay_even_while_warming_up_and_then_know_what_was_before() -> None:
+    coba = CoBa(2, window=3, tau=5)
+    for losses in ([1.0, 1.0], [0.9, 0.5]):
+        coba.update(np.array(losses), warming_up=True)
+        assert coba.weights == pytest.approx([0.5, 0.5])
+    coba.update(np.array([0.8, 0.4]))
+    slopes = np.array([-0.1, -0.3])  # over all three points
+    assert coba.weights == pytest.approx(relative_convergence(slopes))
+
+
 def reference_factor(slopes: list[float], tau: float) -> float:
     """DF as the paper writes it, signs and all."""
     exponents = [-tau * t * a / sum(slopes[:t]) for t, a in enumerate(slopes, start=1)]

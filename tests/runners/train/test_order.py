@@ -166,3 +166,13 @@ def test_packed_rows_hold_no_more_than_the_row_length(
     config = settings(material, padding_mode="pack")
     for plan in DataOrder(cache, np.arange(len(cache)), config, THREE):
         assert all(cache.lengths[row].sum() <= config.seq_length for row in plan.all_rows())
+
+
+def test_rows_are_packed_of_one_task_where_asked(material: Any, cache: TokenCache) -> None:
+    def mixed(across: bool) -> bool:
+        config = settings(material, padding_mode="pack", pack_across_tasks=across)
+        plans = DataOrder(cache, np.arange(len(cache)), config, THREE)
+        return any(len(set(cache.task_ids[row])) > 1 for plan in plans for row in plan.all_rows())
+
+    assert mixed(True)
+    assert not mixed(False)
