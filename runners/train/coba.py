@@ -39,8 +39,9 @@ class CoBa:
     def update(self, losses: Floats, *, warming_up: bool = False) -> None:
         """Take in the validation loss of every task, [K], and set the weights for what follows.
 
-        While ``warming_up`` the losses are remembered and the weights stay even: first slopes are
-        those of a learning rate that has only begun to rise. A non-finite loss is refused with ``ValueError``: it would poison every later weight.
+        While ``warming_up`` the losses are remembered and the weights stay even: the first slopes
+        are those of a learning rate that has only begun to rise. A non-finite loss is refused with
+        ``ValueError``: it would poison every later weight.
         """
         if not np.isfinite(losses).all():
             raise ValueError("CoBa needs finite validation losses")
