@@ -43,6 +43,7 @@ from runners.train.engine import DeepSpeedEngine, Engine, PlainEngine
 from runners.train.loop import Training
 from runners.train.memory import Cut, MemoryMeter
 from runners.train.model import WeightedLoss
+from runners.train.module import checkpoint_activations, share_out, upcast_trained
 from runners.train.optimizer import make_optimizer
 from runners.train.order import DataOrder, Position, Spread, Stretch
 from runners.train.rejoin import rejoin
@@ -305,7 +306,14 @@ class Setup:
             heads = base.config.num_attention_heads
             hold_positions(model, WidenedHeads(heads, base.config.hidden_size // heads))
         module = WeightedLoss(model, len(self.cache.tasks), config.neftune_alpha)
-        return module if config.quantization in {"4bit", "8bit"} else module.to(device)
+        if config.quantization in {"4bit", "8bit"} or self._shares_out:
+            return module  # loaded onto the device, or moved there share by share
+        return module.to(device)
+
+    @property
+    def _shares_out(self) -> bool:
+        """Whether ZeRO-3 shares out the parameters, so that no rank ever holds all of them."""
+        return self.accelerator.state.deepspeed_plugin is not None and self.config.zero_stage == 3
 
     def _engine(self) -> Engine:
         optimizer = make_optimizer(self.module, self.config, self.accelerator.device)
@@ -315,6 +323,9 @@ class Setup:
             trained = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
             zero = plugin.deepspeed_config["zero_optimization"]
             zero |= {key: bucket_entries(trained) for key in zero if key.endswith("bucket_size")}
+            if self._shares_out:
+                dtype = _DTYPES[self.accelerator.mixed_precision]
+                share_out(self.module, plugin.deepspeed_config, dtype, self.accelerator.device)
         return kind(self.accelerator, self.module, optimizer, self.config.gradient_clipping)
 
     def _batcher(self, device: torch.device) -> Batcher:
@@ -379,39 +390,3 @@ class Setup:
             ranks = self.accelerator.num_processes
             values["mfu"] = useful / (interval.seconds * rate * ranks)
         return values
-
-
-def upcast_trained(model: torch.nn.Module) -> None:
-    """Keep what is trained in float32; autocast computes with it in half precision.
-
-    PEFT does so for its adapters, but not for whole modules trained beside them. Updates smaller
-    than bfloat16 can tell would be lost, and float16 gradients cannot be unscaled. DeepSpeed keeps
-    float32 copies of its own.
-    """
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype in {torch.bfloat16, torch.float16}:
-            parameter.data = parameter.data.float()
-
-
-def checkpoint_activations(model: PreTrainedModel, *, selective: bool) -> None:
-    """Recompute blocks in the backward pass; ``selective`` keeps the results of matmuls."""
-    settings: dict[str, Any] = {"use_reentrant": False}
-    if selective:
-        from torch.utils.checkpoint import (
-            CheckpointPolicy,
-            create_selective_checkpoint_contexts,
-        )
-
-        kept = {
-            torch.ops.aten.mm.default,
-            torch.ops.aten.addmm.default,
-            torch.ops.aten.bmm.default,
-        }
-
-        def policy(_context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
-            if operation in kept:
-                return CheckpointPolicy.MUST_SAVE
-            return CheckpointPolicy.PREFER_RECOMPUTE
-
-        settings["context_fn"] = lambda: create_selective_checkpoint_contexts(policy)
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)

@@ -33,9 +33,10 @@ from runners.train.batching import Batcher
 from runners.train.checkpoint import CheckpointFolder
 from runners.train.engine import PlainEngine
 from runners.train.model import WeightedLoss
+from runners.train.module import checkpoint_activations
 from runners.train.order import DataOrder, Spread
 from runners.train.schedule import Schedule
-from runners.train.setup import checkpoint_activations, make_accelerator
+from runners.train.setup import make_accelerator
 from runners.train.sinks import EventSink
 from runners.train.speed import step_flops
 from runners.train.tally import Interval

@@ -18,8 +18,8 @@ from runners.data.batch import Batch
 from runners.models.load import Precision, add_adapters, attention_way, load_base
 from runners.train.inputs import Inputs, make_inputs
 from runners.train.model import WeightedLoss
+from runners.train.module import checkpoint_activations
 from runners.train.optimizer import make_optimizer
-from runners.train.setup import checkpoint_activations
 from runners.train.weights import StepWeights
 from tests.runners.hardware.live_bytes import LiveBytes
 

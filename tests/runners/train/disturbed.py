@@ -3,9 +3,9 @@
 python disturbed.py RUN_FOLDER, with DISTURB in the environment: "stop" sends SIGTERM between two
 micro-batches, "nan" makes a loss NaN, "full" has no memory for more than one row at a time,
 "full validation" and "full loading" none for that; "stop validation" sends SIGTERM in the first;
-"shard" is no trouble, but makes the head's chunks tiny and has ZeRO-3 shard even the smallest
-weight. RANK_OF names the rank, AFTER counts its micro-batches. LONG_STEP is how many seconds make a
-step long.
+"shard" is no trouble, but makes the head's chunks tiny, has ZeRO-3 shard even the smallest weight,
+and wants all weights shared out before DeepSpeed's engine sees them. RANK_OF names the rank, AFTER
+counts its micro-batches. LONG_STEP is how many seconds make a step long.
 """
 
 import os
@@ -87,11 +87,23 @@ def sharded(settings: Callable[..., Any]) -> Callable[..., Any]:
     return make
 
 
+def never_whole(make: Callable[..., None]) -> Callable[..., None]:
+    def run(self: Any, accelerator: Any, module: Any, *more: Any) -> None:
+        if accelerator.state.deepspeed_plugin.zero_stage == 3:
+            shares = [parameter.numel() == 0 for parameter in module.parameters()]
+            assert all(shares), "DeepSpeed's engine would move whole parameters to every GPU"
+        make(self, accelerator, module, *more)
+
+    return run
+
+
 if __name__ == "__main__":
     loop.LONG_STEP = float(os.environ.get("LONG_STEP", "10"))
     if WHAT == "shard":
         cross_entropy.CHUNK_LOGITS = 2000
         setup.deepspeed_settings = sharded(setup.deepspeed_settings)
+        made = never_whole(engine.DeepSpeedEngine.__init__)
+        engine.DeepSpeedEngine.__init__ = made  # type: ignore[method-assign]
     if WHAT == "full loading":
         setup.load_base = no_room
     for kind in (engine.PlainEngine, engine.DeepSpeedEngine):

@@ -89,6 +89,31 @@ def test_full_training_under_zero_equals_plain_training(
         assert (weight - other[name]).abs().max() < 1e-5, name
 
 
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"offload_param": "cpu", "offload_optimizer": "cpu"},
+        {"offload_param": "cpu", "mixed_precision": "bf16"},
+        {"peft_type": "full", "mixed_precision": "bf16"},
+    ],
+    ids=["offload", "offload bf16", "full bf16"],
+)
+def test_zero_3_trains_alike_with_offload_and_in_half_precision(
+    make_run: Callable[..., Any], more: dict[str, Any]
+) -> None:
+    settings = {**BASE, "gradient_accumulation_steps": 1, "log_interval": 1, "lora_dropout": 0}
+    alone = {key: value for key, value in more.items() if not key.startswith("offload")}
+    plain = make_run("plain", **{**settings, "per_device_train_batch_size": 4, **alone})
+    plain.finish()
+    sharded = make_run("sharded", **settings, **TWO, zero_stage=3, **more)
+    sharded.finish()
+    losses, others = plain.series("loss"), sharded.series("loss")
+    assert losses.keys() == others.keys()
+    for step, values in losses.items():
+        assert others[step]["loss"] == pytest.approx(values["loss"], rel=0.02), step
+
+
 @pytest.mark.parametrize("name", ["baichuan-tiny", "chatglm2-tiny", "qwen-v1-tiny"])
 def test_lora_on_a_converted_checkpoint_merges_to_the_same_logits(
     make_run: Callable[..., Any], shared: Path, material: Any, tmp_path: Path, name: str

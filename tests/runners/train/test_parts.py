@@ -17,8 +17,8 @@ from runners.train.cross_entropy import token_losses
 from runners.train.inputs import Inputs
 from runners.train.memory import MemoryMeter, is_out_of_memory
 from runners.train.model import EmbeddingNoise
+from runners.train.module import upcast_trained
 from runners.train.schedule import Schedule
-from runners.train.setup import upcast_trained
 from runners.train.speed import step_flops
 from runners.train.tally import Interval, StepTally, StepTotals, task_values
 from runners.train.validation import EarlyStopping, Losses
