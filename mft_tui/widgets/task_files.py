@@ -55,7 +55,7 @@ class GrowingJsonl:
 
 @dataclass
 class TaskState:
-    """One task: questions done of how many; for an evaluation also how many passed."""
+    """One task: answers done of how many (every sample is one); how many of them passed."""
 
     task: str
     total: int
@@ -64,7 +64,7 @@ class TaskState:
 
     @property
     def pass_at_1(self) -> float | None:
-        """Share of the judged questions that passed; None before the first."""
+        """Share of the judged answers that passed; None before the first."""
         return self.passed / self.done if self.done else None
 
 
@@ -88,7 +88,7 @@ class TaskFiles:
     model: str = "*"
     recent: deque[Sighting] = field(default_factory=lambda: deque(maxlen=_SHOWN))
     _files: dict[str, GrowingJsonl] = field(default_factory=dict)
-    _seen: dict[str, set[int]] = field(default_factory=dict)
+    _seen: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
 
     def look(self) -> bool:
         """Read what is new; whether there was anything."""
@@ -99,9 +99,10 @@ class TaskFiles:
             state, seen = self.tasks[task], self._seen[task]
             for row in rows:
                 index = int(row.get("index", -1))
-                if index in seen:
+                answer = (index, int(row.get("sample", 0)))
+                if answer in seen:
                     continue
-                seen.add(index)
+                seen.add(answer)
                 state.done += 1
                 state.passed += bool(row.get("passed"))
                 text = str(row.get("completion", row.get("text", row.get("detail", ""))))
@@ -122,7 +123,7 @@ class TaskFiles:
 
 
 def task_totals(config: dict[str, Any], kind: str) -> dict[str, int]:
-    """The tasks of a generate or evaluate config, each with its number of questions.
+    """The tasks of a generate or evaluate config, each with its number of answers.
 
     From the benchmark when it is there, the competition's counts otherwise. Raises nothing that a
     missing or broken benchmark can cause: a screen of progress must not fail for it.
@@ -147,21 +148,22 @@ def task_totals(config: dict[str, Any], kind: str) -> dict[str, int]:
         if folder is not None:
             with contextlib.suppress(MftError):
                 count = len(load_questions(folder, task))
-        totals[task] = min(count, int(limit)) if limit else count
+        count = min(count, int(limit)) if limit else count
+        totals[task] = count * int(config.get("num_samples") or 1)
     if kind == "evaluate" and config.get("generations"):
         totals = _generated(Path(str(config["generations"])), totals)
     return totals
 
 
 def _generated(folder: Path, totals: dict[str, int]) -> dict[str, int]:
-    """Only the tasks that have generations, each with as many questions as were answered."""
+    """Only the tasks that have generations, each with as many answers as there are."""
     counts = {}
     for task in totals:
         path = next(iter(folder.glob(f"generations_{task}_*.json")), None)
         if path is None:
             continue
         try:
-            counts[task] = len(msgspec.json.decode(path.read_bytes()))
+            counts[task] = sum(map(len, msgspec.json.decode(path.read_bytes())))
         except (msgspec.DecodeError, TypeError):
             counts[task] = totals[task]
     return counts or totals
