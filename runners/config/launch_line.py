@@ -136,8 +136,18 @@ def accelerate_argv(
         argv += ["--multi_gpu"]
     if config.auto_batch_size and (several or spread.deepspeed):
         argv += ["--max_restarts", str(_cuts(config.per_device_train_batch_size))]
+    if several or spread.deepspeed:
+        argv += launcher_logs(run_folder)
     argv += ["-m", "runners.train", str(run_folder)]
     return argv, _environment(config, spread)
+
+
+def launcher_logs(run_folder: Path) -> list[str]:
+    """Options for where the launcher keeps what its ranks ended with.
+
+    By default that is a new folder in /tmp for each start, which nobody removes.
+    """
+    return ["--log_dir", str(run_folder / "launcher")]
 
 
 def _environment(config: TrainConfig, spread: Layout) -> dict[str, str]:

@@ -75,13 +75,13 @@ def _ranks(config: GenerateConfig) -> int:
 
 
 def _several_ranks(config: GenerateConfig, run_folder: Path, ranks: int) -> JobCommand:
-    from runners.config.launch_line import NO_DEFAULTS
+    from runners.config.launch_line import NO_DEFAULTS, launcher_logs
 
     argv = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(NO_DEFAULTS)]
     argv += ["--num_processes", str(ranks), "--num_machines", "1", "--dynamo_backend", "no"]
     # Port 0: the launcher takes a free one, so that two runs on a machine do not meet.
     argv += ["--mixed_precision", "no", "--main_process_port", "0"]
     # The launcher's own word for CPU starts one process, however many are asked for.
-    argv += ["--multi_gpu", "-m", MODULES["generate"], str(run_folder)]
+    argv += ["--multi_gpu", *launcher_logs(run_folder), "-m", MODULES["generate"], str(run_folder)]
     on_cpu = config.use_cpu or not _hardware().usable
     return JobCommand(argv, {"ACCELERATE_USE_CPU": "true"} if on_cpu else {})

@@ -37,6 +37,7 @@ def test_gpus_get_deepspeed_in_bf16_one_rank_each() -> None:
     assert argv[argv.index("--zero_stage") + 1] == "2"
     assert argv[argv.index("--mixed_precision") + 1] == "bf16"
     assert "ACCELERATE_USE_CPU" not in environment
+    assert argv[argv.index("--log_dir") + 1] == str(RUN / "launcher")
 
 
 def test_deepspeed_on_a_cpu_when_asked_for() -> None:
