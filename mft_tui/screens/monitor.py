@@ -21,10 +21,12 @@ from mft_tui.widgets.gpu_table import GpuTable
 from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.log_pane import LogPane
+from mft_tui.widgets.metric_chart import MetricChart
 from mft_tui.widgets.quantities import bar, span
 from mft_tui.widgets.run_columns import STATUS_MARKS, remaining, status_of
 from mft_tui.widgets.title_bar import TitleBar
 from runners.lifecycle.folders import RunFolder
+from runners.lifecycle.resumption import resumed_steps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -217,6 +219,7 @@ class MonitorScreen(Screen[None]):
         self._runs, self.run, self._latest = runs, runs[run_id], latest
         self._tell()
         self._tell_events(notices)
+        self._tell_resumed(notices)
         await self._show_pane()
         await self._show_facts()
         self.refresh_bindings()
@@ -278,6 +281,12 @@ class MonitorScreen(Screen[None]):
         if self.run is not None and self.run.message and not notices:
             text.append(self.run.message)
         self.query_one("#events", Static).update(text if text else Text("none", "dim"))
+
+    def _tell_resumed(self, notices: list[NoticeRecord]) -> None:
+        """Mark on the charts where the run went on from a checkpoint."""
+        steps = resumed_steps(notice.text for notice in notices)
+        for chart in self.query(MetricChart):
+            chart.resumed = steps
 
     async def _show_facts(self) -> None:
         assert self.run is not None

@@ -6,8 +6,9 @@ curve has in it, so that no peak is lost however many points fall into one colum
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 _LEFT, _RIGHT = (0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80)
 _PARTS = tuple(
@@ -23,6 +24,8 @@ DASHES = ("", "#### ", "## ", "#### # ")
 """Which columns of dots of a line are drawn, over and over; the first is a whole line."""
 
 NOBODY = -1
+
+_NONE: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ class Canvas:
         dots = 4 * self.rows
         return int(dots - 1 - self.up.places([value], dots)[0] + 0.5) // 4
 
-    def runs(self, row: int, upright: int | None = None) -> Iterator[tuple[str, int]]:
-        """A row's text in pieces of one owner; a line stands in the column ``upright``."""
+    def runs(self, row: int, uprights: Mapping[int, str] = _NONE) -> Iterator[tuple[str, int]]:
+        """A row's text in pieces of one owner; ``uprights`` stand behind it, by their column."""
         start = row * self.columns
         text, owner = "", NOBODY
         for column in range(self.columns):
@@ -97,8 +100,7 @@ class Canvas:
             sign = self._marks.get(cell) or (chr(0x2800 + mask) if mask else " ")
             if sign == " ":
                 mine = NOBODY
-                if column == upright:
-                    sign = "│"
+                sign = uprights.get(column, " ")
             if mine != owner and text:
                 yield text, owner
                 text = ""

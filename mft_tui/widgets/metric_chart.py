@@ -1,7 +1,7 @@
 """A chart of metrics over steps: several curves, log axis, smoothing, zoom, a cursor that reads.
 
-It is drawn at most four times a second however often data or keys come; what is drawn is kept until
-then.
+Where the run was resumed a broken line stands behind the curves: what follows may jump there. It is
+drawn at most four times a second however often data or keys come; what is drawn is kept until then.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +23,7 @@ from mft_tui.widgets.themes import CHART_COLOURS
 _REDRAW = 0.25
 _WEIGHTS = (0.0, 0.6, 0.9, 0.97)
 _MUTED = "dim"
+_BREAK = "┊"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -54,6 +55,8 @@ class MetricChart(Widget, can_focus=True):
     weight: reactive[float] = reactive(0.0)
     cursor: reactive[float | None] = reactive(None)
     window: reactive[Window | None] = reactive(None)
+    resumed: reactive[tuple[int, ...]] = reactive(())
+    """The steps at which the run went on from a checkpoint."""
 
     class Zoomed(Message):
         """Another window is shown, so finer data would be welcome."""
@@ -150,6 +153,9 @@ class MetricChart(Widget, can_focus=True):
     def watch_cursor(self) -> None:
         self._draw_soon()
 
+    def watch_resumed(self) -> None:
+        self._draw_soon()
+
     def watch_window(self, window: Window | None) -> None:
         self._draw_soon()
         self.post_message(self.Zoomed(self, window))
@@ -178,6 +184,11 @@ class MetricChart(Widget, can_focus=True):
 
     def render(self) -> RenderResult:
         return self._drawn
+
+    def _breaks(self) -> list[int]:
+        """Where the run was resumed, of what is shown."""
+        window = self.shown
+        return [step for step in self.resumed if window.low <= step <= window.high]
 
     def _colour(self, index: int) -> str:
         colours = CHART_COLOURS.get(self.app.theme, CHART_COLOURS["dark"])
@@ -225,21 +236,26 @@ class MetricChart(Widget, can_focus=True):
     def _framed(self, canvas: Canvas, window: Window, up: list[float], room: int) -> Text:
         """The canvas with its axes: values at the left, steps beneath."""
         labels = {canvas.row_of(value): number(value) for value in up}
-        cursor = None if self.cursor is None else canvas.column_of(self.cursor)
+        breaks = {canvas.column_of(step) for step in self._breaks()}
+        uprights = dict.fromkeys(breaks, _BREAK)
+        if self.cursor is not None:
+            uprights[canvas.column_of(self.cursor)] = "│"
         text = Text(no_wrap=True)
         for row in range(canvas.rows):
             label = labels.get(row, "")
             text.append(f"{label:>{room}}{'┤' if label else '│'}", _MUTED)
-            for run, owner in canvas.runs(row, cursor):
+            for run, owner in canvas.runs(row, uprights):
                 text.append(run, _MUTED if owner == NOBODY else self._colour(owner))
             text.append("\n")
         line, names = ["─"] * canvas.columns, [" "] * (canvas.columns + room + 1)
+        for column in breaks:
+            line[column] = "┴"
         free = 0
         for step in ticks(window.low, window.high, max(2, canvas.columns // 16)):
             column, name = canvas.column_of(step), number(step)
             first = min(column + room + 1 - len(name) // 2, len(names) - len(name))
             if first >= free:
-                line[column] = "┬"
+                line[column] = "┼" if column in breaks else "┬"
                 names[first : first + len(name)] = name
                 free = first + len(name) + 1
         text.append(f"{'':>{room}}└{''.join(line)}\n{''.join(names)}", _MUTED)
@@ -264,7 +280,8 @@ class MetricChart(Widget, can_focus=True):
         warning = f"{odd} NaN or infinite · " if odd else ""
         step = self.cursor
         if step is None:
-            return warning.rstrip(" ·")
+            steps = ", ".join(number(one) for one in self._breaks())
+            return (warning + (f"{_BREAK} resumed at step {steps}" if steps else "")).rstrip(" ·")
         points = [(c.name, nearest(c.finite(), step)) for c in self._curves]
         read = "  ".join(f"{name} {number(point[1])}" for name, point in points if point)
         return f"{warning}step {number(round(step))}  {read}"

@@ -26,6 +26,7 @@ from runners.data.token_cache import TokenCache
 from runners.errors import UsageError
 from runners.hardware.peaks import peak_flops
 from runners.lifecycle.job import Job
+from runners.lifecycle.resumption import resumed_notice
 from runners.models.alibi import WidenedHeads, hold_positions
 from runners.models.families import has_alibi, read_model_config, require_alibi_trainable
 from runners.models.load import (
@@ -273,9 +274,7 @@ class Setup:
                 "with the rest of the epoch in a new order and new random states, because the "
                 "number of ranks or the batch settings changed"
             )
-        self.job.events.notice(
-            "info", f"resumed from {checkpoint.folder} at step {training.done}, {how}"
-        )
+        self.job.events.notice("info", resumed_notice(checkpoint.folder, training.done, how))
 
     # Parts
 

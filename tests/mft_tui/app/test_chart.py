@@ -54,11 +54,12 @@ def test_places_on_a_log_axis_lie_a_decade_apart() -> None:
     assert Axis(1, 1000, log=True).places([1, 10, 100, 1000], 31) == pytest.approx([0, 10, 20, 30])
 
 
-def test_the_upright_stands_only_where_nothing_is_drawn() -> None:
+def test_uprights_stand_only_where_nothing_is_drawn() -> None:
     canvas = Canvas(3, 2, Axis(0, 5), Axis(0, 7))
     canvas.line([0, 5], [7, 7], 0)
-    assert list(canvas.runs(1, upright=1)) == [(" \u2502 ", NOBODY)]
-    assert "\u2502" not in _rows(canvas)[0]
+    uprights = {1: "\u2502", 2: "\u250a"}
+    assert list(canvas.runs(1, uprights)) == [(" \u2502\u250a", NOBODY)]
+    assert list(canvas.runs(0, uprights)) == list(canvas.runs(0))
 
 
 @given(
@@ -111,6 +112,23 @@ async def test_a_read_out_says_names_as_they_are(make_app: Make) -> None:
         chart = await _show(app, pilot, 1)
         chart.cursor = 5000.0
         await until(pilot, lambda: "[/b] loss 0" in str(chart.border_subtitle))
+
+
+async def test_where_a_run_was_resumed_a_broken_line_stands_at_that_step(make_app: Make) -> None:
+    app = make_app()
+    async with app.run_test(size=(150, 40)) as pilot:
+        chart = await _show(app, pilot, 1)
+        assert "┊" not in chart._drawn.plain
+        chart.resumed = (4_200, 90_000)
+        await until(pilot, lambda: "┊" in chart._drawn.plain)
+        *rows, axis, _ = chart._drawn.plain.splitlines()
+        lines = {row.index("┊") for row in rows if "┊" in row}
+        assert lines == {axis.index("┴")}, "the same column in every row, and on the axis"
+        # Of the 0 to 11,990 steps, 4,200 lie behind; those that are not shown are not told.
+        inside = [line.split("│")[-1].split("┤")[-1] for line in rows]
+        share = (lines.pop() - (len(rows[0]) - len(inside[0]))) / len(inside[0])
+        assert share == pytest.approx(4_200 / 11_990, abs=0.01)
+        assert str(chart.border_subtitle) == "┊ resumed at step 4,200"
 
 
 @pytest.mark.parametrize("theme", [theme.name for theme in THEMES])

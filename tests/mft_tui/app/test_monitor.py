@@ -32,6 +32,7 @@ from runners.lifecycle.folders import StateFolder
 from runners.lifecycle.hashing import HashCache
 from runners.lifecycle.processes import Machine, ProcessId
 from runners.lifecycle.provenance import gather
+from runners.lifecycle.resumption import resumed_notice
 from tests.mft_tui.app.conftest import NOW, add_run, run_id
 from tests.mft_tui.app.driving import ROOMY, SMALL, Make, open_monitor
 from tests.mft_tui.app.waiting import until
@@ -50,6 +51,29 @@ async def test_the_monitor_draws_the_loss_of_each_task(filled: StateFolder, make
         assert [curve.name for curve in _loss(app).curves] == ["loss", "java", "python"]
         # Drawing waits for the next tick.
         await until(pilot, lambda: any("\u2800" < c < "\u2900" for c in _loss(app)._drawn.plain))
+
+
+async def test_the_charts_mark_where_the_run_was_resumed(
+    filled: StateFolder, make_app: Make
+) -> None:
+    with open_store(filled.database) as store:
+        writer = store.writer(run_id(1))
+        checkpoint = Path("checkpoints at step 9, old/step-00000250")
+        writer.notice("info", resumed_notice(checkpoint, 250, "exactly where it stopped"), NOW)
+        writer.commit(events_offset=2, events_seq=2)
+    app = make_app()
+    async with app.run_test(size=ROOMY) as pilot:
+        screen = await open_monitor(app, pilot, 1, 2)
+        for chart in ("#loss", "#second"):
+            drawn = screen.query_one(chart, MetricChart)
+            await until(pilot, lambda drawn=drawn: "┊" in drawn._drawn.plain)
+            assert str(drawn.border_subtitle) == "┊ resumed at step 250"
+        await pilot.press("right_square_bracket")
+        # The next run went through in one go.
+        await until(pilot, lambda: screen.run is not None and screen.run.id == run_id(2))
+        await until(pilot, lambda: screen.query("#loss") and _loss(app).curves)
+        await until(pilot, lambda: any("\u2800" < c < "\u2900" for c in _loss(app)._drawn.plain))
+        assert "┊" not in _loss(app)._drawn.plain
 
 
 async def test_measured_memory_stands_beside_what_was_expected(

@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from runners.errors import ExitCode
+from runners.lifecycle.events import Notice
+from runners.lifecycle.resumption import resumed_steps
 from runners.train.checkpoint import CheckpointFolder
 
 pytestmark = pytest.mark.slow
@@ -151,6 +153,8 @@ def test_a_run_that_passed_over_a_step_is_resumed_bit_identically(
         "rest", **settings, resume_from_checkpoint=whole.output / "checkpoints" / "step-00000004"
     )
     rest.finish()
+    told = [event.text for event in rest.events() if isinstance(event, Notice)]
+    assert resumed_steps(told) == (4,), "what the charts mark"
     assert_same_weights(rest.output / "final", whole.output / "final")
 
 
