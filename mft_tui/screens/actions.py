@@ -6,7 +6,7 @@ holds up reading), and it says what came of it. Nothing here knows a particular 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -55,11 +55,12 @@ async def launch_config(
     name: str | None = None,
     parent: str | None = None,
     origins: Mapping[str, str] | None = None,
+    then: Callable[[str], Awaitable[None]] | None = None,
 ) -> str | None:
     """Start a job; its run id, or None when it was refused (which has been said).
 
     ``origins`` says of each key where its value came from. The launch goes on, and is told, when
-    whoever asked for it is cancelled.
+    whoever asked for it is cancelled; so is ``then``, which is given the id of what was launched.
     """
     from mft_tui.screens.launching import follow_launch
     from runners.lifecycle.detached import start_launch
@@ -78,7 +79,10 @@ async def launch_config(
             except OSError as error:
                 app.notify(str(error), title="Not launched", severity="error", timeout=10)
                 return None
-            return await follow_launch(app, shown, launcher)
+            run_id = await follow_launch(app, shown, launcher)
+            if run_id is not None and then is not None:
+                await then(run_id)
+            return run_id
 
     return await asyncio.shield(app.in_background(launch()))
 

@@ -37,6 +37,11 @@ class Draft(msgspec.Struct):
         """The values set for a kind of job; changing them changes the draft."""
         return self.values.setdefault(kind, {})
 
+    def link(self, kind: str, run_id: str) -> None:
+        """Know the run that this draft's job of a kind became."""
+        self.runs[kind] = run_id
+        self.found[kind] = "running: launched"
+
 
 class Drafts:
     """The drafts of a state folder. A damaged file is passed over, never deleted."""
@@ -76,6 +81,12 @@ class Drafts:
     def save(self, draft: Draft) -> None:
         """Encode and write in one go."""
         self.write(self.encoded(draft))
+
+    def link(self, name: str, kind: str, run_id: str) -> None:
+        """Do so in the files of the draft of that name, if they can still be read."""
+        if (draft := self.load(name)) is not None:
+            draft.link(kind, run_id)
+            self.save(draft)
 
     def config_file(self, draft: Draft, kind: str) -> Path:
         """The config that a command takes for this draft's job of a kind."""

@@ -176,22 +176,23 @@ class WizardScreen(Screen[None]):
         if (ready := screen.review.config) is None:
             return
         self.notify("Launching: inputs are hashed first", timeout=3)
+        name, drafts, mft = self.draft.name, self.drafts, self.mft
         before = {"generate": "train", "evaluate": "generate", "export": "generate"}.get(kind, "")
         run_id = await launch_config(
-            self.mft,
+            mft,
             ready,
-            name=self.draft.name,
+            name=name,
             parent=self.draft.runs.get(before),
             origins=screen.review.origins,
+            then=lambda run_id: _link(mft, drafts, name, kind, run_id),
         )
-        if run_id is None:
-            return
-        self.draft.runs[kind] = run_id
-        self.draft.found[kind] = "running: launched"
+        if run_id is not None:
+            await self.app.push_screen(MonitorScreen([run_id]))
+
+    def linked(self) -> None:
+        """Show and keep that a job of this draft has become a run."""
         self._show_states()
         self._save()
-        self.mft.runs_changed.publish(None)
-        await self.app.push_screen(MonitorScreen([run_id]))
 
     def on_screen_resume(self) -> None:
         if (page := self.page) is not None:
@@ -226,6 +227,28 @@ class WizardScreen(Screen[None]):
         if self.page is not None:
             self.page.leave()
         self.dismiss()
+
+
+async def _link(app: "MftApp", drafts: Drafts, name: str, kind: str, run_id: str) -> None:
+    """Tell a draft its run, be it in front, at the back, or closed since the launch began.
+
+    Told to the file too, and to the wizards before and after that: one may have been opened, or
+    left, while the file was written, and would else write over it what it knew.
+    """
+
+    def wizards() -> list[WizardScreen]:
+        opened = [screen for screen in app.screen_stack if isinstance(screen, WizardScreen)]
+        return [wizard for wizard in opened if wizard.draft.name == name]
+
+    for wizard in wizards():
+        wizard.draft.link(kind, run_id)
+    try:
+        await app.lanes["files"].call(drafts.link, name, kind, run_id)
+    except OSError as error:
+        app.notify(f"The draft is not kept: {error.strerror}", severity="warning")
+    for wizard in wizards():
+        wizard.draft.link(kind, run_id)
+        wizard.linked()
 
 
 def _short(path: Path) -> str:

@@ -11,11 +11,15 @@ from textual.widgets import Static
 
 from db import LIVE_STATUSES, RunQuery, open_store
 from mft_tui.app import MftApp
+from mft_tui.screens import launching
 from mft_tui.screens.actions import generations_of, launch_config, trash_runs
 from mft_tui.screens.ask import Confirm
 from mft_tui.screens.home import HomeScreen
 from mft_tui.screens.launching import HashingScreen
 from mft_tui.screens.quit import QuitScreen
+from mft_tui.screens.wizard import WizardScreen
+from mft_tui.screens.wizard.draft import Draft, Drafts
+from mft_tui.screens.wizard.review import ReviewScreen
 from runners.config import ExportConfig
 from runners.lifecycle.folders import StateFolder
 from tests.mft_tui.app.conftest import add_run, run_id
@@ -102,6 +106,68 @@ async def test_leaving_while_something_is_launched_asks(
         launch.cancel()
     assert (launcher.process.poll() is None) is goes_on
     launcher.give_up()
+
+
+@pytest.mark.parametrize("meanwhile", ["left", "left and opened again", "another draft"])
+async def test_a_draft_knows_its_run_wherever_the_person_was_when_it_was_launched(
+    filled: StateFolder, make_app: Make, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    answers = filled.run(run_id(3)).path / "artifacts" / "generations_m"
+    answers.mkdir(parents=True)
+    drafts, go_on, begun = Drafts(filled.root / "drafts"), asyncio.Event(), asyncio.Event()
+    drafts.save(Draft("mine", "export", {"export": {"generations": str(answers)}}))
+    follow = launching.follow_launch
+
+    async def hashed_for_long(*arguments: Any) -> str | None:
+        begun.set()
+        await go_on.wait()
+        return await follow(*arguments)
+
+    monkeypatch.setattr(launching, "follow_launch", hashed_for_long)
+    async with at_home(make_app) as (app, pilot):
+        wizard = await _wizard(app, pilot, "mine")
+        await pilot.press("f5")
+        await until(pilot, lambda: isinstance(app.screen, ReviewScreen) and app.screen.review)
+        await pilot.press("enter")
+        await until(pilot, begun.is_set)
+        if meanwhile == "another draft":
+            wizard._open(None, fresh=True)
+            await until(pilot, lambda: wizard.draft.name == "draft" and wizard.page is not None)
+        else:
+            wizard.action_leave()
+            await until(pilot, lambda: isinstance(app.screen, HomeScreen))
+        if meanwhile == "left and opened again":
+            again = await _wizard(app, pilot, "mine")
+            again.draft.of("export")["output"] = "elsewhere.zip"
+        go_on.set()
+        await until(pilot, lambda: drafts.load("mine").runs)  # type: ignore[union-attr]
+        kept = drafts.load("mine")
+        assert kept is not None
+        with open_store(filled.database) as store:
+            assert store.get_run(kept.runs["export"]).kind == "export"
+        if meanwhile == "another draft":
+            assert wizard.draft.runs == {}
+        if meanwhile == "left and opened again":
+            assert again.draft.runs == kept.runs
+
+            def both() -> bool:
+                found = drafts.load("mine")
+                return found is not None and "output" in found.of("export") and bool(found.runs)
+
+            await until(pilot, both)
+        await until(pilot, lambda: _ended(filled, kept.runs["export"]))
+
+
+async def _wizard(app: MftApp, pilot: Any, name: str) -> WizardScreen:
+    wizard = WizardScreen(name)
+    app.push_screen(wizard)
+    await until(pilot, lambda: wizard.draft.name == name and wizard.page is not None)
+    return wizard
+
+
+def _ended(state: StateFolder, wanted: str) -> bool:
+    with open_store(state.database) as store:
+        return store.get_run(wanted).status not in LIVE_STATUSES
 
 
 async def test_x_exports_once_however_often_it_is_pressed(
