@@ -9,6 +9,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.geometry import Region
 from textual.widgets import Static
 
+from mft_tui.screens.machine import MachineWatch
 from mft_tui.screens.wizard.plan import (
     Plan,
     chosen_hardware,
@@ -25,6 +26,7 @@ from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.quantities import size
 
 if TYPE_CHECKING:
+    from runners.hardware.gpus import Gpu
     from runners.hardware.probe import Hardware
     from runners.hardware.sampler import GpuSample, GpuSampler
 
@@ -51,7 +53,7 @@ class HardwareStep(StepPane, can_focus=True):
     def __init__(self, draft: Any) -> None:
         super().__init__(draft)
         self._hardware: Hardware | None = None
-        self._sampler: GpuSampler | None = None
+        self._machine = MachineWatch(lambda: _gpus_of(self._hardware), _open_sampler)
         self._samples: tuple[GpuSample, ...] = ()
         self._cursor = 0
         self._plan: Plan | None = None
@@ -74,8 +76,7 @@ class HardwareStep(StepPane, can_focus=True):
         self.set_interval(2.0, self._sample)
 
     def on_unmount(self) -> None:
-        if self._sampler is not None:
-            self.mft.lanes["machine"].post(self._sampler.__exit__, None, None, None)
+        self.mft.lanes["machine"].post(self._machine.close)
 
     def command(self, config: str) -> list[str]:
         return ["mft-tui", "estimate", config]
@@ -88,20 +89,17 @@ class HardwareStep(StepPane, can_focus=True):
 
     @guarded(group="hardware", exclusive=True)
     async def _look(self) -> None:
-        lane = self.mft.lanes["machine"]
         if self._hardware is None:
-            self._hardware = await lane.call(_detect)
-            self._sampler = await lane.call(_open_sampler)
+            self._hardware = await self.mft.lanes["machine"].call(_detect)
         self._show()
         await self._make_plan(self._hardware)
 
     @guarded(group="sample", exclusive=True)
     async def _sample(self) -> None:
-        if self._sampler is None or self._hardware is None or not self.is_on_screen:
+        if self._hardware is None or not self._hardware.gpus or not self.is_on_screen:
             return
-        if not self._hardware.gpus:
-            return
-        self._samples = await self.mft.lanes["machine"].call(self._sampler.sample)
+        # Opened by the first look, in the lane: a choice made meanwhile ends who waits for it here.
+        self._samples = (await self.mft.lanes["machine"].call(self._machine.look)).samples
         gone = {sample.index for sample in self._samples if sample.lost}
         gone -= {gpu.index for gpu in self._hardware.gpus if gpu.lost}
         if gone:
@@ -225,6 +223,10 @@ class HardwareStep(StepPane, can_focus=True):
         self.query_one("#suggested", Static).update(suggested_words(answer))
         good = estimate.verdict in ("fits", "unknown", "tight")
         self.tell(f"{'ok' if good else 'problem'}: {estimate.verdict}")
+
+
+def _gpus_of(hardware: "Hardware | None") -> "tuple[Gpu, ...]":
+    return () if hardware is None else hardware.gpus
 
 
 def _detect() -> "Hardware":

@@ -1,6 +1,7 @@
 """The hardware page with fake drivers: eight GPUs, MIG slices, one lost, none at all."""
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,34 @@ async def test_eight_gpus_are_listed_and_some_of_them_chosen(
         await pilot.press("c")
         await until(pilot, lambda: _words(screen).count("[x]") == 0)
         assert screen.draft.of("train")["use_cpu"] is True
+
+
+async def test_a_choice_made_while_the_driver_is_opened_loses_neither_numbers_nor_the_driver(
+    make_app: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml, go_on, opened = FakeNvml(eight_h100s()), threading.Event(), list[GpuSampler]()
+    threads: set[str] = set()
+
+    def open_slowly() -> GpuSampler:
+        threads.add(threading.current_thread().name)
+        opened.append(GpuSampler(nvml))
+        assert go_on.wait(60)
+        return opened[-1].__enter__()
+
+    _drive(monkeypatch, nvml)
+    monkeypatch.setattr(hardware_step, "_open_sampler", open_slowly)
+    app = make_app()
+    async with app.run_test(size=(140, 45)) as pilot:
+        screen = await _page(app, pilot)
+        await until(pilot, lambda: opened)
+        await pilot.press("down", "space")
+        await until(pilot, lambda: "gpu_ids" in screen.draft.of("train"))
+        go_on.set()
+        await until(pilot, lambda: screen.query_one(GpuTable)._samples)
+        assert [sampler._open for sampler in opened] == [True]
+        screen.action_leave()
+        await until(pilot, lambda: not any(sampler._open for sampler in opened))
+    assert threads == {"machine"}, "never the thread that answers keys"
 
 
 async def test_mig_slices_stand_under_their_gpu(
