@@ -99,11 +99,12 @@ class LogPane(Vertical):
         view = event.view
         if view.row_count != self._rows:
             self.count_again()
-        if view.searching is not None:
-            self.border_subtitle = f"searching, at line {view.searching + 1:,} · Esc gives up"
-        elif not view.extent.complete:
+        if not view.extent.complete:
             share = view.extent.indexed / max(1, view.extent.size)
-            self.border_subtitle = f"counting lines {share:.0%}"
+            then = ", then searching · Esc gives up" if view.searching is not None else ""
+            self.border_subtitle = f"counting lines {share:.0%}{then}"
+        elif view.searching is not None:
+            self.border_subtitle = f"searching, at line {view.searching + 1:,} · Esc gives up"
         elif view.following:
             self.border_subtitle = f"{_lines(view.row_count)} · following"
         elif view.new_lines:

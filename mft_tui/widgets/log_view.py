@@ -4,12 +4,12 @@ It holds no line it does not show. Ten times a second, while the log grows, one 
 counts what is new and reads what the pane will show next; the event loop only paints.
 """
 
+import asyncio
 import re
 from pathlib import Path
 from typing import ClassVar
 
 from rich.segment import Segment
-from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
@@ -21,7 +21,7 @@ from mft_tui.widgets.guard import guarded
 from mft_tui.widgets.lanes import Lane
 from mft_tui.widgets.log_file import Extent, Search, text_pattern
 from mft_tui.widgets.log_reader import LogReader, Snapshot
-from mft_tui.widgets.terminal_text import render_line
+from mft_tui.widgets.log_strips import line_strips
 
 _POLL = 0.1
 _POLL_QUIET = 0.5
@@ -85,6 +85,7 @@ class LogView(ScrollView, can_focus=True):
         self._looking = False
         self._again = False
         self._searching: int | None = None
+        self._counted = asyncio.Event()
 
     def on_mount(self) -> None:
         self._timer = self.set_interval(_POLL, self._look)
@@ -142,11 +143,16 @@ class LogView(ScrollView, can_focus=True):
         news = snapshot.extent != self._extent or snapshot.rows != self._rows
         rows = {snapshot.first + n: raw for n, (_, raw) in enumerate(snapshot.lines)}
         changed = news or rows != self._raw
+        before, numbered = self._rows, snapshot.extent.complete and not self._extent.complete
         self._quiet = 0 if news else self._quiet + 1
         if self._quiet in (0, _QUIET_AFTER):
             self._timer.stop()
             pause = _POLL if self._quiet == 0 else _POLL_QUIET
             self._timer = self.set_interval(pause, self._look)
+        if snapshot.extent.complete:
+            self._counted.set()  # whoever waits for it goes on after this
+        else:
+            self._counted.clear()
         if not changed:
             return
         self._extent, self._rows = snapshot.extent, snapshot.rows
@@ -164,8 +170,18 @@ class LogView(ScrollView, can_focus=True):
             self._to_end()
             # The scroll bar may come or go with the new size, and then the end is elsewhere.
             self.call_after_refresh(self._to_end)
+        elif numbered and self._reader.filter is None:
+            self._renumber(snapshot.rows - before)
         self.refresh()
         self.post_message(self.Moved(self))
+
+    def _renumber(self, by: int) -> None:
+        """Stay at the same lines when rows of the tail, now that all are counted, are others."""
+        self._released_at += by
+        self._mark = None if self._mark is None else self._mark + by
+        self.set_reactive(LogView.cursor, self.cursor + by)
+        self.scroll_to(y=self._top() + by, animate=False)
+        self._look()
 
     def _measure(self) -> None:
         width = 0 if self.wrap else self._width
@@ -180,29 +196,10 @@ class LogView(ScrollView, can_focus=True):
         width = self.size.width if self.wrap else 0
         if (known := self._strips.get((row, width))) is not None:
             return known
-        runs = self._marked(self._raw[row])
-        strip = Strip([Segment(text, style) for text, style in runs])
-        strips = [strip]
-        if width and strip.cell_length > width:
-            cuts = [*range(width, strip.cell_length, width), strip.cell_length]
-            strips = list(strip.divide(cuts))
+        match = self.get_component_rich_style("log--match")
+        strips = line_strips(self._raw[row], width, self._search, match)
         self._strips[row, width] = strips
         return strips
-
-    def _marked(self, raw: bytes) -> list[tuple[str, Style | None]]:
-        runs = list(render_line(raw))
-        if self._search is None:
-            return runs
-        style = self.get_component_rich_style("log--match")
-        text = "".join(part for part, _ in runs).encode()
-        if not (hit := self._search.search(text)):
-            return runs
-        before, inside = len(text[: hit.start()].decode()), len(hit[0].decode("utf-8", "replace"))
-        plain = [(character, s) for part, s in runs for character in part]
-        return [
-            (character, (s or Style()) + style if before <= n < before + inside else s)
-            for n, (character, s) in enumerate(plain)
-        ]
 
     def render_lines(self, crop: "object") -> list[Strip]:
         self._layout_rows()
@@ -345,11 +342,11 @@ class LogView(ScrollView, can_focus=True):
         self._strips.clear()
         self.refresh()
         if text:
-            self._find(-1, self.cursor)
+            self._find(-1, 0)
 
     def action_find(self, direction: int) -> None:
         if self._search is not None:
-            self._find(direction, self.cursor + direction)
+            self._find(direction, direction)
 
     def give_up_search(self) -> bool:
         """End a search that is under way; whether there was one."""
@@ -363,12 +360,17 @@ class LogView(ScrollView, can_focus=True):
         return self._searching
 
     @guarded(group="log-find", exclusive=True)
-    async def _find(self, direction: int, start: int) -> None:
+    async def _find(self, direction: int, away: int) -> None:
+        """Go to the nearest match from ``away`` rows beside the cursor on."""
         pattern = self._search
         if pattern is None:
             return
-        step = Search(None, start)
         try:
+            # Until all lines are counted a row is one of the tail's, and no line of the file's.
+            self._searching = self.cursor
+            self.post_message(self.Moved(self))
+            await self._counted.wait()
+            step = Search(None, self.cursor + away)
             # In steps, so that the pane goes on following and the search can be given up.
             while step.found is None and step.onward is not None:
                 self._searching = step.onward

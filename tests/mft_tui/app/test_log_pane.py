@@ -1,12 +1,18 @@
 """The log pane, on files that grow."""
 
-import psutil
+import threading
 
+import psutil
+import pytest
+from textual.pilot import Pilot
+
+from mft_tui.app import MftApp
+from mft_tui.widgets.log_file import BLOCK, Extent, LogFile
 from mft_tui.widgets.log_pane import LogPane
 from mft_tui.widgets.log_view import LogView
 from runners.lifecycle.folders import StateFolder
 from tests.mft_tui.app.conftest import run_id
-from tests.mft_tui.app.driving import SMALL, Make, open_log
+from tests.mft_tui.app.driving import SMALL, Make, open_log, open_monitor
 from tests.mft_tui.app.waiting import until
 
 
@@ -102,6 +108,77 @@ async def test_a_search_through_a_large_log_leaves_the_pane_alive_and_can_be_giv
         await pilot.press("escape")
         await until(pilot, lambda: view.searching is None)
         assert app.screen.query(LogPane)  # the screen has not been left
+
+
+_LINES = 40_000
+
+
+@pytest.fixture
+def counting(filled: StateFolder, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The first run's log is long, and its lines are not counted to the end until this is set."""
+    lines = [f"line {n:07d}" for n in range(_LINES)]
+    lines[20_000] += " needle"
+    filled.run(run_id(1)).console.write_text("\n".join(lines) + "\n")
+    go_on, advance = threading.Event(), LogFile.advance
+
+    def held(log: LogFile) -> Extent:
+        return advance(log) if go_on.is_set() else advance(log, BLOCK if not log._indexed else 0)
+
+    monkeypatch.setattr(LogFile, "advance", held)
+    return go_on
+
+
+async def _open_uncounted(app: MftApp, pilot: Pilot[int]) -> LogView:
+    screen = await open_monitor(app, pilot, 1)
+    screen.action_view("log")
+    view = screen.query_one(LogView)
+    await until(pilot, lambda: app.focused is view and f"{_LINES - 1:07d}" in _shown(view))
+    assert not view.extent.complete
+    return view
+
+
+async def test_a_search_that_is_asked_for_while_lines_are_counted_goes_through_all_of_them(
+    counting: threading.Event, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        view = await _open_uncounted(app, pilot)
+        await pilot.press("slash", *"needle", "enter")
+        pane = app.screen.query_one(LogPane)
+        await until(pilot, lambda: "then searching" in str(pane.border_subtitle))
+        counting.set()
+        await until(pilot, lambda: view.cursor == 20_000 and "needle" in _shown(view))
+        assert not app._notifications
+
+
+async def test_a_search_that_waits_for_the_count_can_be_given_up(
+    counting: threading.Event, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        view = await _open_uncounted(app, pilot)
+        await pilot.press("slash", *"needle", "enter")
+        await until(pilot, lambda: view.searching is not None)
+        await pilot.press("escape")
+        await until(pilot, lambda: view.searching is None)
+        counting.set()
+        await until(pilot, lambda: view.row_count == _LINES)
+        assert view.following
+
+
+async def test_who_reads_on_in_the_tail_stays_there_when_all_lines_are_counted(
+    counting: threading.Event, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        view = await _open_uncounted(app, pilot)
+        await pilot.press("pageup", "up")
+        shown, row = _shown(view), view.row_count - view.cursor
+        counting.set()
+        await until(pilot, lambda: view.row_count == _LINES)
+        await until(pilot, lambda: _shown(view) == shown)
+        assert view.cursor == _LINES - row
+        assert view.new_lines == 0
 
 
 async def test_leaving_closes_the_log(filled: StateFolder, make_app: Make) -> None:
