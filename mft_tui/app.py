@@ -7,11 +7,8 @@ the first paint comes before them.
 
 import asyncio
 import contextlib
-import os
 import re
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
@@ -29,6 +26,7 @@ from mft_tui.screens.home import HomeScreen
 from mft_tui.screens.preferences import Preferences, load_preferences, save_preferences
 from mft_tui.screens.too_small import LEAST_HEIGHT, LEAST_WIDTH, TooSmall
 from mft_tui.screens.tracker import SharedStore, Tracker
+from mft_tui.signals import heed_signals
 from mft_tui.widgets.guard import guarded, keep_fault
 from mft_tui.widgets.lanes import Lanes
 from mft_tui.widgets.themes import THEMES
@@ -46,7 +44,6 @@ _FUNCTION_KEY = re.compile(r"f\d+")
 _LONG_JOB = 60.0
 _LIVENESS_PULSES = 5
 _SAME_TROUBLE_AFTER = 60.0
-_LEAVE_AT_MOST = 0.8
 _LOOK_AT_MOST = 0.4
 
 
@@ -124,7 +121,8 @@ class MftApp(App[int]):
         return HomeScreen()
 
     def on_mount(self) -> None:
-        self._heed_signals()
+        if not self.is_headless:
+            heed_signals(self._leave_at_once)
         self.theme_changed_signal.subscribe(self, self._keep_theme)
         self.call_after_refresh(self._begin)
 
@@ -279,17 +277,8 @@ class MftApp(App[int]):
 
     # Leaving
 
-    def _heed_signals(self) -> None:
-        if self.is_headless or threading.current_thread() is not threading.main_thread():
-            return
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._leave_at_once, 128 + number)
-
     def _leave_at_once(self, code: int) -> None:
         """Leave without a question: somebody ended us, or the terminal is gone."""
-        # A terminal that is gone can block the last write for ever; then we go without it.
-        threading.Thread(target=_exit_later, args=(code,), daemon=True).start()
         self._remember_place()
         self.exit(code, return_code=code)
 
@@ -395,11 +384,6 @@ def _still_kept(store: "Store", run_ids: Iterable[str]) -> Iterator["RunRecord"]
     for run_id in run_ids:
         with contextlib.suppress(RunNotFoundError):
             yield store.get_run(run_id)
-
-
-def _exit_later(code: int) -> None:
-    time.sleep(_LEAVE_AT_MOST)
-    os._exit(code)
 
 
 def main() -> int:

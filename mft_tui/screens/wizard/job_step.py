@@ -10,8 +10,9 @@ from textual.widgets import Static
 
 from mft_tui.screens.wizard.settings_step import form_state
 from mft_tui.screens.wizard.step import StepPane
-from mft_tui.widgets.config_form import ConfigForm, SettingList
+from mft_tui.widgets.config_form import ConfigForm
 from mft_tui.widgets.guard import guarded
+from mft_tui.widgets.setting_list import SettingList
 
 if TYPE_CHECKING:
     from db import Store

@@ -12,8 +12,9 @@ from textual.binding import Binding, BindingType
 from mft_tui.screens.wizard.draft import Draft
 from mft_tui.screens.wizard.step import StepPane
 from mft_tui.widgets.config_fields import MISSING, differing, inherited, problems, settings_of
-from mft_tui.widgets.config_form import ConfigForm, SettingList
+from mft_tui.widgets.config_form import ConfigForm
 from mft_tui.widgets.guard import guarded
+from mft_tui.widgets.setting_list import SettingList
 from runners.errors import MftError
 
 

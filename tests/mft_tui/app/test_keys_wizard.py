@@ -16,8 +16,9 @@ from mft_tui.screens.wizard import WizardScreen, hardware_step
 from mft_tui.screens.wizard.preview import PreviewScreen
 from mft_tui.screens.wizard.rail import Rail
 from mft_tui.screens.wizard.review import ReviewScreen
-from mft_tui.widgets.config_form import ConfigForm, SettingList
+from mft_tui.widgets.config_form import ConfigForm
 from mft_tui.widgets.path_input import PathInput
+from mft_tui.widgets.setting_list import SettingList
 from runners.hardware.probe import detect
 from runners.hardware.sampler import GpuSampler
 from runners.lifecycle.folders import StateFolder

@@ -17,8 +17,9 @@ from mft_tui.screens.wizard.draft import STEPS
 from mft_tui.screens.wizard.records import counted, record_at
 from mft_tui.screens.wizard.review import ReviewScreen
 from mft_tui.widgets.command_line import CommandLine
-from mft_tui.widgets.config_form import ConfigForm, SettingList
+from mft_tui.widgets.config_form import ConfigForm
 from mft_tui.widgets.path_input import PathInput
+from mft_tui.widgets.setting_list import SettingList
 from mft_tui.widgets.themes import THEMES
 from mft_tui.widgets.title_bar import TitleBar
 from runners.lifecycle.folders import StateFolder
