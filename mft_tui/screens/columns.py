@@ -7,9 +7,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input, SelectionList, Static
+from textual.widgets import Input, Static
 from textual.widgets.selection_list import Selection
 
+from mft_tui.widgets.check_list import CheckList
 from mft_tui.widgets.run_columns import COLUMNS, columns_of
 
 
@@ -21,7 +22,7 @@ class ColumnsScreen(ModalScreen[list[str] | None]):
     ColumnsScreen > Vertical {
         width: 48; height: auto; padding: 1 2; background: $panel; border: round $primary;
     }
-    ColumnsScreen SelectionList { height: auto; max-height: 14; border: none; background: $panel; }
+    ColumnsScreen CheckList { height: auto; max-height: 14; border: none; background: $panel; }
     ColumnsScreen Input { margin-top: 1; background: $surface; }
     ColumnsScreen .hint { color: $text-muted; }
     """
@@ -39,7 +40,7 @@ class ColumnsScreen(ModalScreen[list[str] | None]):
         known = {column.key: column for column in (*COLUMNS, *columns_of(self._chosen))}
         with Vertical():
             yield Static("[b]Columns[/b]  space to choose, enter to keep")
-            yield SelectionList[str](
+            yield CheckList(
                 *((Text(c.title), c.key, c.key in self._chosen) for c in known.values())
             )
             yield Input(placeholder="a to add: loss, config.seed, pass@1.mbpp")
@@ -48,7 +49,7 @@ class ColumnsScreen(ModalScreen[list[str] | None]):
         self.query_one(Input).focus()
 
     def action_keep(self) -> None:
-        choices, line = self.query_one(SelectionList), self.query_one(Input)
+        choices, line = self.query_one(CheckList), self.query_one(Input)
         if line.has_focus and (key := line.value.strip()):
             known = {choices.get_option_at_index(n).value for n in range(choices.option_count)}
             if key not in known:

@@ -139,6 +139,25 @@ async def test_columns_are_chosen(filled: StateFolder, make_app: Make) -> None:
         assert "name" in app.preferences.columns
 
 
+async def test_which_columns_are_chosen_is_told_without_a_colour_and_clicked_too(
+    filled: StateFolder, make_app: Make
+) -> None:
+    async with at_home(make_app) as (app, pilot):
+        await pilot.press("C")
+        await until(pilot, lambda: isinstance(app.screen, ColumnsScreen))
+        columns = app.screen.query_one(SelectionList)
+        columns.deselect("kind")
+        await pilot.pause()
+
+        def line(y: int) -> str:
+            return columns.render_line(y).text.rstrip()
+
+        assert [line(0), line(2)] == ["[x] status", "[ ] kind"]
+        await pilot.click(columns, offset=(1, 2))
+        await until(pilot, lambda: line(2) == "[x] kind")
+        await pilot.press("escape")
+
+
 async def test_marked_runs_are_compared(filled: StateFolder, make_app: Make) -> None:
     async with at_home(make_app) as (app, pilot):
         await pilot.press("c")
