@@ -12,6 +12,7 @@ from db import RunRecord, Store, VerdictRecord, open_store
 from runners.benchmarks.demo import demo_benchmarks
 from runners.benchmarks.tasks import TASKS
 from runners.lifecycle.folders import StateFolder
+from runners.lifecycle.resumption import resumed_notice
 from tests.mft_tui.app.conftest import NOW, run_id, write_data, write_model
 
 HOUR = 3600.0
@@ -29,7 +30,8 @@ _CONFIG = {
     "lora_rank": 64, "early_stopping": True, "early_stopping_stall_num": 5, "seed": 42,
 }  # fmt: skip
 
-LORA, COBA, EVALUATED, EVALUATED_COBA, RUNNING, GENERATING, SMALL_EVALUATION = (
+RESUMED, LORA, COBA, EVALUATED, EVALUATED_COBA, RUNNING, GENERATING, SMALL_EVALUATION = (
+    1,
     2,
     5,
     4,
@@ -49,7 +51,7 @@ def fill(root: Path) -> StateFolder:
     write_model(root / "model")
     with open_store(state.database) as store:
         add = _Adder(state, store)
-        add(1, "train", "coder-1.5b full", 31, hours=1.2, tags=("baseline",))
+        add(RESUMED, "train", "coder-1.5b full", 31, hours=1.2, tags=("baseline",), changes=_FULL)
         add(LORA, "train", "coder-7b lora", 27, hours=4.6)
         add(3, "generate", "coder-7b-lora", 22, hours=0.4, parent=LORA)
         add(EVALUATED, "evaluate", "coder-7b-lora", 21, hours=0.1, parent=3)
@@ -62,9 +64,11 @@ def fill(root: Path) -> StateFolder:
         add(RUNNING, "train", "coder-14b qlora", 2.6, status="running", done=1840, total=4200)
         add(GENERATING, "generate", "coder-7b-coba-2", 0.3, status="running", done=1148, total=2468)
         for number, seed, points, level in (
-            (1, 3, 260, 0.62), (LORA, 5, 420, 0.44), (COBA, 6, 420, 0.41), (RUNNING, 7, 184, 0.39)
+            (RESUMED, 3, 260, 0.62), (LORA, 5, 420, 0.44), (COBA, 6, 420, 0.41),
+            (RUNNING, 7, 184, 0.39),
         ):  # fmt: skip
             _losses(store, number, seed, points, level)
+        _resumed(store, RESUMED, 1_500)
         _scores(store, EVALUATED, 11, 0.41)
         _scores(store, EVALUATED_COBA, 11, 0.46)
         _one_failure(state, store)
@@ -74,6 +78,7 @@ def fill(root: Path) -> StateFolder:
 
 
 _COBA = {"weighted_loss_mode": "coba", "evaluation_steps": 100, "learning_rate": 1e-4}
+_FULL = {"peft_type": "full", "early_stopping": False}
 _NO_MEMORY = (
     "out of memory on rank 0: 77.9 of 79.2 GiB in use. "
     "Lower per_device_train_batch_size, or set gradient_checkpointing=full"
@@ -172,6 +177,16 @@ def _losses(store: Store, number: int, seed: int, points: int, level: float) -> 
     writer.notice("info", "checkpoint at step 1000, the best so far", NOW - 4100)
     writer.notice("info", "checkpoint at step 1500, the best so far", NOW - 1600)
     writer.commit(events_offset=1, events_seq=1)
+
+
+def _resumed(store: Store, number: int, step: int) -> None:
+    """The machine went down once, and the run went on from its last checkpoint."""
+    checkpoint = Path("artifacts", "checkpoints", f"step-{step:08d}")
+    words = resumed_notice(checkpoint, step, "exactly where it stopped")
+    writer = store.writer(run_id(number))
+    writer.notice("info", words, NOW - 900)
+    writer.commit(events_offset=2, events_seq=2)
+    store.update_run(run_id(number), attempt=2)
 
 
 _REASONS: tuple[tuple[str, str], ...] = (
