@@ -55,12 +55,14 @@ async def launch_config(
     name: str | None = None,
     parent: str | None = None,
     origins: Mapping[str, str] | None = None,
+    begun: Callable[[str], None] | None = None,
     then: Callable[[str], Awaitable[None]] | None = None,
 ) -> str | None:
     """Start a job; its run id, or None when it was refused (which has been said).
 
     ``origins`` says of each key where its value came from. The launch goes on, and is told, when
     whoever asked for it is cancelled; so is ``then``, which is given the id of what was launched.
+    ``begun`` is given the id that the run will have.
     """
     from mft_tui.screens.launching import follow_launch
     from runners.lifecycle.detached import start_launch
@@ -79,6 +81,8 @@ async def launch_config(
             except OSError as error:
                 app.notify(str(error), title="Not launched", severity="error", timeout=10)
                 return None
+            if begun is not None:
+                begun(launcher.run_id)
             run_id = await follow_launch(app, shown, launcher)
             if run_id is not None and then is not None:
                 await then(run_id)

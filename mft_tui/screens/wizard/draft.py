@@ -24,13 +24,18 @@ _NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Draft(msgspec.Struct):
-    """``found`` holds a sentence a step for the rail; ``runs`` the run that each kind became."""
+    """``found`` holds a sentence a step for the rail; ``runs`` the run that each kind became.
+
+    ``launching`` has the id that a run will have, from its launch's begin until it is known that it
+    was launched: a launch goes on when the app is left. One that was refused stays there, unseen.
+    """
 
     name: str
     step: str = "data"
     values: dict[str, dict[str, Any]] = {}
     found: dict[str, str] = {}
     runs: dict[str, str] = {}
+    launching: dict[str, str] = {}
     changed_at: float = 0.0
 
     def of(self, kind: str) -> dict[str, Any]:
@@ -40,6 +45,7 @@ class Draft(msgspec.Struct):
     def link(self, kind: str, run_id: str) -> None:
         """Know the run that this draft's job of a kind became."""
         self.runs[kind] = run_id
+        self.launching.pop(kind, None)
         self.found[kind] = "running: launched"
 
 

@@ -77,7 +77,7 @@ class JobStep(StepPane):
         if run_id is None:
             line.display = False
             return
-        run = await self.mft.tracker.ask(lambda store: _run(store, run_id))
+        run = await self.mft.tracker.ask(lambda store: run_or_none(store, run_id))
         line.display = run is not None
         if run is not None:
             text = Text(f"{run.id}  ", "bold")
@@ -170,10 +170,11 @@ def inputs_from_runs(store: "Store", kind: str, runs: dict[str, str]) -> dict[st
     """What the jobs before this one made: the model to generate with, the generations to score."""
     from mft_tui.screens.actions import generations_of
 
-    if kind == "generate" and (run := _run(store, runs.get("train"))) is not None:
+    if kind == "generate" and (run := run_or_none(store, runs.get("train"))) is not None:
         return _trained_model(store, run)
-    if kind in ("evaluate", "export") and (run := _run(store, runs.get("generate"))) is not None:
-        found = generations_of(store, run)
+    if kind in ("evaluate", "export"):
+        run = run_or_none(store, runs.get("generate"))
+        found = None if run is None else generations_of(store, run)
         return {"generations": str(found[1])} if found else {}
     return {}
 
@@ -191,7 +192,8 @@ def _plain(name: str) -> bool:
     return bool(name) and all(c.isascii() and (c.isalnum() or c in "-_.") for c in name)
 
 
-def _run(store: "Store", run_id: str | None) -> "RunRecord | None":
+def run_or_none(store: "Store", run_id: str | None) -> "RunRecord | None":
+    """The run, if there is one of that id and the store can say so."""
     from db.errors import StoreError
 
     if run_id is None:

@@ -14,7 +14,13 @@ from textual.screen import Screen
 from mft_tui.screens.wizard.data_step import DataStep
 from mft_tui.screens.wizard.draft import STEPS, Draft, Drafts
 from mft_tui.screens.wizard.hardware_step import HardwareStep
-from mft_tui.screens.wizard.job_step import EvaluateStep, ExportStep, GenerateStep, TrainStep
+from mft_tui.screens.wizard.job_step import (
+    EvaluateStep,
+    ExportStep,
+    GenerateStep,
+    TrainStep,
+    run_or_none,
+)
 from mft_tui.screens.wizard.model_step import ModelStep
 from mft_tui.screens.wizard.rail import Rail
 from mft_tui.screens.wizard.settings_step import SettingsStep, settings_state
@@ -25,6 +31,7 @@ from mft_tui.widgets.key_line import KeyLine
 from mft_tui.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
+    from db import Store
     from mft_tui.app import MftApp
 
 _PAGES: dict[str, type[StepPane]] = {
@@ -85,6 +92,21 @@ class WizardScreen(Screen[None]):
         await self.query_one("#pages").remove_children()
         self._show_states()
         self._turn_to(self.draft.step, enter=True)
+        if self.draft.launching:
+            self._find_launched(self.draft)
+
+    @guarded(group="launched", exclusive=True)
+    async def _find_launched(self, draft: Draft) -> None:
+        """Link the runs that came of launches which the app did not see to their end."""
+        wanted = dict(draft.launching)
+
+        def find(store: "Store") -> dict[str, str]:
+            return {kind: one for kind, one in wanted.items() if run_or_none(store, one)}
+
+        for kind, run_id in (await self.mft.tracker.ask(find)).items():
+            draft.link(kind, run_id)
+        if draft is self.draft and draft.launching != wanted:
+            self.linked()
 
     @on(StepPane.Changed)
     def _changed(self, event: StepPane.Changed) -> None:
@@ -176,18 +198,24 @@ class WizardScreen(Screen[None]):
         if (ready := screen.review.config) is None:
             return
         self.notify("Launching: inputs are hashed first", timeout=3)
-        name, drafts, mft = self.draft.name, self.drafts, self.mft
+        draft, drafts, mft = self.draft, self.drafts, self.mft
         before = {"generate": "train", "evaluate": "generate", "export": "generate"}.get(kind, "")
         run_id = await launch_config(
             mft,
             ready,
-            name=name,
-            parent=self.draft.runs.get(before),
+            name=draft.name,
+            parent=draft.runs.get(before),
             origins=screen.review.origins,
-            then=lambda run_id: _link(mft, drafts, name, kind, run_id),
+            begun=lambda run_id: self._launching(draft, kind, run_id),
+            then=lambda run_id: _link(mft, drafts, draft.name, kind, run_id),
         )
         if run_id is not None:
             await self.app.push_screen(MonitorScreen([run_id]))
+
+    def _launching(self, draft: Draft, kind: str, run_id: str) -> None:
+        draft.launching[kind] = run_id
+        if draft is self.draft and self.is_attached:
+            self._save()
 
     def linked(self) -> None:
         """Show and keep that a job of this draft has become a run."""

@@ -158,6 +158,45 @@ async def test_a_draft_knows_its_run_wherever_the_person_was_when_it_was_launche
         await until(pilot, lambda: _ended(filled, kept.runs["export"]))
 
 
+async def test_a_draft_finds_the_run_whose_launch_outlived_the_app(
+    filled: StateFolder, make_app: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = filled.run(run_id(3)).path / "artifacts" / "generations_m"
+    answers.mkdir(parents=True)
+    drafts, begun = Drafts(filled.root / "drafts"), asyncio.Event()
+    drafts.save(Draft("mine", "export", {"export": {"generations": str(answers)}}))
+
+    async def never_seen_to_its_end(*arguments: Any) -> str | None:
+        begun.set()
+        await asyncio.Event().wait()
+        return None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(launching, "follow_launch", never_seen_to_its_end)
+        async with at_home(make_app) as (app, pilot):
+            wizard = await _wizard(app, pilot, "mine")
+            await pilot.press("f5")
+            await until(pilot, lambda: isinstance(app.screen, ReviewScreen) and app.screen.review)
+            await pilot.press("enter")
+            await until(pilot, begun.is_set)
+            await until(pilot, lambda: drafts.load("mine").launching)  # type: ignore[union-attr]
+            wanted = wizard.draft.launching["export"]
+            assert wizard.draft.runs == {}
+            # It is on its own from here on; what is waited for is no part of the app.
+            await until(pilot, lambda: _is_there(filled, wanted))
+    async with at_home(make_app, runs=7) as (app, pilot):
+        wizard = await _wizard(app, pilot, "mine")
+        await until(pilot, lambda: wizard.draft.runs == {"export": wanted})
+        assert wizard.draft.launching == {}
+        await until(pilot, lambda: drafts.load("mine").runs)  # type: ignore[union-attr]
+        await until(pilot, lambda: _ended(filled, wanted))
+
+
+def _is_there(state: StateFolder, wanted: str) -> bool:
+    with open_store(state.database) as store:
+        return any(row.run.id == wanted for row in store.list_runs().rows)
+
+
 async def _wizard(app: MftApp, pilot: Any, name: str) -> WizardScreen:
     wizard = WizardScreen(name)
     app.push_screen(wizard)
