@@ -1,4 +1,7 @@
-"""JavaScript: one node run. It passes when nothing is printed; the exit status does not count."""
+"""JavaScript: one node run. It passes when nothing is printed; the exit status does not count.
+
+Unless it tells of a signal: what was killed, by itself say, has not come to its end.
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -22,6 +25,7 @@ from runners.evaluate.toolfolders import installed
 from runners.evaluate.verdicts import Status, quoted
 
 _RUN_SECONDS = 10.0
+_SIGNALS = 128  # a shell's and bubblewrap's way to tell of a signal: 128 and its number
 _INSTALL_PACKAGE = "python -m runners.evaluate.install"
 _INSTALL = f"apt-get install -y nodejs npm && {_INSTALL_PACKAGE}"
 _MODULES = "/opt/npm/node_modules"
@@ -76,7 +80,8 @@ class JavaScript:
         status = _status(outcome, limits, word)
         said = quoted(outcome.stderr, outcome.stdout)
         if status == "runtime_error" and not said:
-            said = NOT_ENDED
+            number = _signal_of(outcome)
+            said = NOT_ENDED if number is None else f"killed by signal {number}"
         return Judgement(
             status,
             "" if status == "passed" else said or status,
@@ -94,12 +99,22 @@ def _status(outcome: Outcome, limits: Limits, word: str | None) -> Status:
         return outcome.ended
     if out_of_time(outcome, limits):
         return "timeout"
+    if _signal_of(outcome) is not None:
+        return "runtime_error"
     # Nothing at all may be printed; with a proof of the end, nothing but that.
     if outcome.stdout_end == (word or "").encode() and outcome.stderr_bytes == 0:
         return "passed"
     if b"SyntaxError" in outcome.stderr:
         return "compile_error"
     return "wrong" if b"Assertion failed" in outcome.stderr else "runtime_error"
+
+
+def _signal_of(outcome: Outcome) -> int | None:
+    """The signal that ended the program; None when it ended by itself."""
+    code = outcome.exit_code
+    if code is None or 0 <= code <= _SIGNALS:
+        return None
+    return -code if code < 0 else code - _SIGNALS
 
 
 def _node_inside(node: Path) -> tuple[str, tuple[Mount, ...]]:

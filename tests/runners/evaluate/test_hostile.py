@@ -42,7 +42,7 @@ LEFT_BYTES = 64 * MIB
 SOME = {
     "python": ["fork bomb", "100,000 files", "endless errors"],
     "java": ["/etc/shadow", "double-forked daemon"],
-    "js": ["memory bomb", "environment of others"],
+    "js": ["memory bomb", "environment of others", "killing the parents"],
     "cpp": ["killing the parents", "disk fill"],
     "go": ["network by IPv4"],
     "rust": ["forged verdicts"],
