@@ -266,17 +266,23 @@ def memory_file(content: bytes) -> int:
 def _end(process: subprocess.Popen[bytes], status: int) -> None:
     """Kill bwrap and wait until nothing of its process namespace is left.
 
-    Killing bwrap kills the first process of the namespace (--die-with-parent), and the kernel then
-    everything in it, daemons too. That takes a moment, also where bwrap has ended by itself.
+    When the first process of the namespace is killed, the kernel kills everything in it, daemons
+    too. That takes a moment, also where bwrap has ended by itself.
     """
     with contextlib.ExitStack() as open_files:
         first = _first_process(status)
         if first is not None:
-            open_files.callback(os.close, first)
+            pid, descriptor = first
+            open_files.callback(os.close, descriptor)
+            with contextlib.suppress(PermissionError, ProcessLookupError):
+                # It has to run to end, and until then a fork bomb goes on before it in the line.
+                os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         _kill(process.pid)
         if first is not None:
             # The first process of a namespace has ended when all others have.
-            select.select([first], [], [], _PATIENCE_SECONDS)
+            select.select([descriptor], [], [], _PATIENCE_SECONDS)
 
 
 def _end_in_cage(process: subprocess.Popen[bytes], cage: Cage) -> None:
@@ -290,24 +296,25 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _first_process(status: int) -> int | None:
-    """A descriptor that becomes readable when the namespace's first process has ended.
+def _first_process(status: int) -> tuple[int, int] | None:
+    """The namespace's first process, and a descriptor that becomes readable when it has ended.
 
     None when it has already, or was never there. ``status`` is what bwrap reports on.
     """
     told = re.search(rb'"child-pid": (\d+)', os.pread(status, 4096, 0))
     if told is None:
         return None
+    pid = int(told[1])
     try:
-        first = os.pidfd_open(int(told[1]))
+        descriptor = os.pidfd_open(pid)
         # A process that is ending has no command line; any other one's number was used again.
-        words = Path(f"/proc/{int(told[1])}/cmdline").read_bytes()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return None
     if words and b"\0--json-status-fd\0" not in words:
-        os.close(first)
+        os.close(descriptor)
         return None
-    return first
+    return pid, descriptor
 
 
 def _usage(cage: Cage) -> Usage | None:

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 
 from runners.evaluate.sandbox.base import Limits, SandboxError
 from runners.evaluate.sandbox.halt import Halt, Halted
-from runners.evaluate.sandbox.process import CROWD_SECONDS, WATCH_SECONDS, Usage
+from runners.evaluate.sandbox.process import (
+    CROWD_SECONDS,
+    WATCH_SECONDS,
+    Usage,
+    first_in_line,
+)
 
 _LARGEST_ANSWER = 256 << 20
 _CHUNK = 1 << 16
@@ -65,13 +70,17 @@ class PipeServer:
         question = _Question(time.monotonic() + wall_seconds, cpu_seconds)
         question.look_at = time.monotonic() + WATCH_SECONDS
         try:
-            self._write(struct.pack(">I", len(request)) + request, question)
-            (size,) = struct.unpack(">I", self._read(4, question))
-            if size > _LARGEST_ANSWER:
-                raise SandboxError("a server in the sandbox gave an impossible answer")
-            return self._read(size, question)
+            with first_in_line() if self._crowd else contextlib.nullcontext():
+                return self._answer(request, question)
         except OSError as error:
             raise SandboxError(f"a server in the sandbox died ({error.strerror})") from error
+
+    def _answer(self, request: bytes, question: "_Question") -> bytes:
+        self._write(struct.pack(">I", len(request)) + request, question)
+        (size,) = struct.unpack(">I", self._read(4, question))
+        if size > _LARGEST_ANSWER:
+            raise SandboxError("a server in the sandbox gave an impossible answer")
+        return self._read(size, question)
 
     def _write(self, data: bytes, question: "_Question") -> None:
         assert self._process.stdin is not None
@@ -118,6 +127,7 @@ class PipeServer:
 
     def _look(self, question: "_Question") -> None:
         if self._crowd is not None and self._crowd(self._process.pid):
+            self._kill()  # now: by the time that we are closed there would be many more
             raise SandboxError("a server in the sandbox started too many processes")
         now = time.monotonic()
         if self._watch is None or now < question.look_at:
@@ -137,12 +147,15 @@ class PipeServer:
         if question.cpu_seconds is not None and spent > question.cpu_seconds:
             raise SandboxError("a server in the sandbox used too much CPU time")
 
-    def close(self) -> None:
-        """Kill it, reap it, and clean up after it."""
+    def _kill(self) -> None:
         if self._end is not None:
             self._end(self._process)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill it, reap it, and clean up after it."""
+        self._kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
