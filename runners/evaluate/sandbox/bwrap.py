@@ -274,7 +274,7 @@ def _end(process: subprocess.Popen[bytes], status: int) -> None:
         if first is not None:
             pid, descriptor = first
             open_files.callback(os.close, descriptor)
-            with contextlib.suppress(PermissionError, ProcessLookupError):
+            with contextlib.suppress(OSError):  # where it is allowed
                 # It has to run to end, and until then a fork bomb goes on before it in the line.
                 os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
             with contextlib.suppress(ProcessLookupError):

@@ -146,7 +146,7 @@ def first_in_line() -> Iterator[None]:
     """
     try:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-    except PermissionError:
+    except OSError:  # not allowed, or not known to this kernel
         yield
         return
     try:
