@@ -60,6 +60,10 @@ def _take(lock: int, halt: Halt | None) -> None:
             time.sleep(_LOOK_SECONDS)
 
 
+def _names(path: Path) -> list[str]:
+    return [inside.name for inside in path.iterdir()] if path.is_dir() else []
+
+
 def _key(language: Language, bench: Bench) -> str:
     """A digest of the toolchain and of our own files for the language."""
     toolchain = bench.toolchain
@@ -67,7 +71,8 @@ def _key(language: Language, bench: Bench) -> str:
     told = [
         toolchain.version,
         dict(toolchain.programs),
-        [[str(mount.source), mount.target] for mount in toolchain.mounts],
+        # With what lies in a folder, in which libraries and crates are called by their versions.
+        [[str(m.source), m.target, sorted(_names(m.source))] for m in toolchain.mounts],
         dict(toolchain.environment),
         os.uname().machine,
     ]
