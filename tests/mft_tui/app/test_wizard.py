@@ -230,7 +230,8 @@ async def test_a_record_as_the_model_sees_it_stands_beside_data_and_model_where_
     app = make_app()
     async with app.run_test(size=(160, 50)) as pilot:
         screen = await open_wizard(app, pilot)
-        assert "data and a model named" in _said(app, "DataStep #about-record")
+        named = "data and a model named"
+        await until(pilot, lambda: named in _said(app, "DataStep #about-record"))
         screen.draft.of("train").update(
             data_paths=[str(data / "python")], pretrained_model_path=str(model)
         )
