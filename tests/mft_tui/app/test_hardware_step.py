@@ -187,7 +187,7 @@ async def test_when_all_that_was_chosen_is_lost_the_page_says_so(
         screen = await _page(app, pilot, gpu_ids=["3"])
         cards[3].used = vanishing(after=0)
         await until(pilot, lambda: screen.draft.found.get("hardware", "").startswith("problem"))
-        assert "choose others" in _said(screen, "#estimate")
+        await until(pilot, lambda: "choose others" in _said(screen, "#estimate"))
         assert screen.draft.of("train")["gpu_ids"] == ["3"]
 
 

@@ -88,7 +88,8 @@ async def test_the_review_says_what_is_missing_and_does_not_launch(make_app: Mak
         review = app.screen
         assert isinstance(review, ReviewScreen)
         await until(pilot, lambda: review.review is not None)
-        assert "pretrained_model_path must be given" in _said(app, "#words")
+        missing = "pretrained_model_path must be given"
+        await until(pilot, lambda: missing in _said(app, "#words"))
         await pilot.press("enter")
         assert app.screen is review
         await pilot.press("escape")
