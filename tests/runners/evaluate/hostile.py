@@ -65,7 +65,7 @@ ATTACKS = {
 EXPECTED = {
     "memory bomb": {"memory_limit", "timeout"},
     "endless output": {"output_limit", "timeout", "memory_limit"},
-    "endless errors": {"output_limit", "timeout"},
+    "endless errors": {"output_limit", "timeout", "memory_limit"},
     "SIGTERM ignored": {"timeout"},
 }
 """The statuses of those attacks that a limit has to end; Python's standard output is nothing, so
