@@ -101,7 +101,7 @@ class HomeScreen(Screen[None]):
 
     def _tick(self) -> None:
         if self._app.live and self.is_current:
-            self.table.refresh()
+            self.table.tick()
 
     # Pages
 

@@ -20,7 +20,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from db.records import Page, RunRow
+from db.records import LIVE_STATUSES, Page, RunRow
 from mft_tui.widgets.run_columns import COLUMNS, Column, columns_of
 
 _PAGE = 100
@@ -298,6 +298,14 @@ class RunTable(ScrollView, can_focus=True):
         self._go(clicked)
 
     # How it is drawn
+
+    def tick(self) -> None:
+        """Draw again what a second changes: the lines of runs that go on."""
+        first = int(self.scroll_y) - 1
+        for y in range(1, min(self.size.height, self._count - first)):
+            row = self.row(first + y)
+            if row is not None and row.run.status in LIVE_STATUSES:
+                self.refresh(Region(0, y, self.size.width, 1))
 
     def render_lines(self, crop: Region) -> list[Strip]:
         self._base = self.rich_style  # once, not a line: it is blended through all ancestors

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from rich.console import Console
+from textual.geometry import Region
 from textual.widgets import Input, OptionList, SelectionList, Static
 
 from db import RunQuery, open_store
@@ -210,6 +211,22 @@ async def test_a_run_that_goes_on_is_not_deleted(state: StateFolder, make_app: M
         await pilot.press("d")
         await until(pilot, lambda: len(app._notifications) >= 1)
         assert isinstance(app.screen, HomeScreen)
+
+
+async def test_each_second_the_runs_that_go_on_are_drawn_again_and_no_others(
+    state: StateFolder, make_app: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_run(state, 1)
+    add_run(state, 2, status="running", ended_at=None, heartbeat_at=NOW, host="elsewhere")
+    add_run(state, 3)
+    async with at_home(make_app, runs=3) as (app, pilot):
+        await until(pilot, lambda: app.live)
+        shown = [table(app).row(n) for n in range(3)]
+        (going,) = [n for n, row in enumerate(shown) if row and row.run.status == "running"]
+        drawn: list[Region] = []
+        monkeypatch.setattr(table(app), "refresh", lambda *regions, **_: drawn.extend(regions))
+        table(app).tick()
+        assert [(region.y, region.height) for region in drawn] == [(going + 1, 1)]
 
 
 async def test_a_new_run_appears_without_a_key_and_the_cursor_stays_on_its_run(
