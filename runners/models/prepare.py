@@ -73,7 +73,8 @@ def prepare_base(config: TrainConfig, output: Path, wait_turn: Callable[[], bool
 def _make(target: Path, source: Path, write: Callable[[Path, Path], object]) -> None:
     """Have ``write`` make ``target`` of ``source``, unless it is there and was made of just that.
 
-    Another run may have had the same output folder, or the checkpoint have been fetched anew.
+    Another run may have had the same output folder, or the checkpoint have been fetched anew. A
+    folder that no run made is never replaced: ``UsageError``.
     """
     made_from = {
         "source": str(source.resolve()),
@@ -84,12 +85,21 @@ def _make(target: Path, source: Path, write: Callable[[Path, Path], object]) -> 
         },
     }
     note = target / _MADE_FROM
-    if note.is_file() and json.loads(note.read_bytes()) == made_from:
+    if target.exists() and not note.is_file():
+        raise UsageError(
+            "a base made for this run would stand here, and something else does",
+            where=str(target),
+            fix="Choose another output_dir, or move that folder away.",
+        )
+    if target.exists() and json.loads(note.read_bytes()) == made_from:
         return
+    draft = target.with_name(f".{target.name}.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    write(source, draft)
+    (draft / _MADE_FROM).write_text(json.dumps(made_from))
     if target.exists():
         shutil.rmtree(target)
-    write(source, target)
-    note.write_text(json.dumps(made_from))
+    draft.rename(target)
 
 
 def _grow(source: Path, target: Path, tokenizer: ChatTokenizer) -> None:

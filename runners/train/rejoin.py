@@ -11,18 +11,20 @@ from datetime import timedelta
 import torch.distributed
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
+from runners.train.memory import restarts
+
 
 def rejoin(backend: str, timeout: timedelta, environ: Mapping[str, str] = os.environ) -> None:
     """Join the process group of this start of the ranks; the first start is left to accelerate."""
-    restarts = int(environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    if restarts == 0:
+    start = restarts(environ)
+    if start == 0:
         return
     ranks = int(environ["WORLD_SIZE"])
     address, port = environ["MASTER_ADDR"], int(environ["MASTER_PORT"])
     store = TCPStore(address, port, ranks, is_master=False, timeout=timeout)
     torch.distributed.init_process_group(
         backend,
-        store=PrefixStore(f"restart-{restarts}", store),
+        store=PrefixStore(f"restart-{start}", store),
         rank=int(environ["RANK"]),
         world_size=ranks,
         timeout=timeout,

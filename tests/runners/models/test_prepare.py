@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from runners.config import TrainConfig
+from runners.errors import UsageError
 from runners.models.prepare import Base, prepare_base
 
 
@@ -49,9 +50,21 @@ def test_a_base_that_another_run_left_is_not_taken_for_ours(source: Path, tmp_pa
     assert weights.stat().st_mtime_ns != before
 
 
-def test_a_base_left_half_made_is_made_anew(source: Path, tmp_path: Path) -> None:
+def test_a_base_that_was_being_made_when_the_run_died_is_made_anew(
+    source: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "out"
+    (output / ".base.new").mkdir(parents=True)
+    (output / ".base.new" / "half").touch()
     folder = prepared(source, output).folder
-    (folder / "made-from.json").unlink()
-    (folder / "model.safetensors").unlink()
-    assert (prepared(source, output).folder / "model.safetensors").is_file()
+    assert (folder / "model.safetensors").is_file()
+    assert not (folder / "half").exists()
+
+
+def test_a_folder_that_no_run_made_is_left_alone(source: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "out" / "base" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    with pytest.raises(UsageError, match="something else does"):
+        prepared(source, tmp_path / "out")
+    assert mine.read_text() == "precious"
